@@ -1,0 +1,47 @@
+//! Logs: one line per decision, as text for people or JSON for machines. Which fields a line has is decided where it
+//! is written; this module only sets the output up, once per process.
+
+use std::io::{self, IsTerminal};
+
+use tracing::Level;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
+
+/// The form of the log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Sends log lines of `level` and above to standard error. Without `format`: text on a terminal, else JSON.
+///
+/// # Errors
+/// Where the process already has a subscriber.
+pub fn init(format: Option<LogFormat>, level: Level) -> Result<(), TryInitError> {
+    let is_terminal = io::stderr().is_terminal();
+    let format = format.unwrap_or(if is_terminal { LogFormat::Text } else { LogFormat::Json });
+    // Libraries below us only speak up when something is wrong: they know nothing of events.
+    let quiet = Targets::new().with_default(LevelFilter::WARN).with_target("clerk_relay", level);
+    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_target(false);
+    let registry = tracing_subscriber::registry().with(quiet);
+    match format {
+        LogFormat::Text => registry.with(lines.with_ansi(is_terminal)).try_init(),
+        LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init(),
+    }
+}
+
+/// An error and its causes on one line, outermost first.
+pub fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
