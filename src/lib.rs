@@ -17,3 +17,6 @@ pub mod telemetry;
 // Floor 2: decisions.
 pub mod lifecycle;
 pub mod config;
+
+// Floor 3: contracts and plumbing; floor 4, the adapters, stands in their folders.
+pub mod store;

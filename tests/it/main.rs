@@ -3,6 +3,10 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)] // tests panic and tell
 
+mod support;
+
 mod config;
+mod contract;
 mod lifecycle;
 mod signature;
+mod sqlite;

@@ -1,0 +1,229 @@
+//! The lists that people look at: events, one event with everything that happened to it, deliveries, refusals.
+
+use bytes::Bytes;
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter};
+
+use crate::clock::Timestamp;
+use crate::event::frame;
+use crate::lifecycle::State;
+use crate::store::query::{
+    Cursor, DeliveryDetail, DeliveryQuery, DeliveryView, EventDetail, EventLookup, EventMeta, EventQuery,
+    EventRef, Page, Paged, Refusal,
+};
+
+use super::attempts;
+use super::codes;
+use super::fault::Fault;
+use super::select::{self, From, Place, Selection};
+use super::targets::{self, Standing};
+use super::writer::Tx;
+
+/// Rows that one page looks at, some 0.1 s; where few of them fit, the page is short and tells where to go on.
+const LOOKED_AT_MAX: usize = 20_000;
+/// Refusals kept, the newest.
+const REFUSALS_KEPT: i64 = 1_000;
+/// Characters kept of each text of a refusal: it comes from whoever can reach us.
+const REFUSAL_TEXT_MAX: usize = 500;
+
+macro_rules! meta_columns {
+    () => {
+        "id, source, svix_id, type, subject, body_bytes"
+    };
+}
+
+/// Events, newest first.
+///
+/// # Errors
+/// Where SQLite fails.
+pub fn events(conn: &Connection, query: &EventQuery, page: &Page) -> Result<Paged<EventMeta>, Fault> {
+    let below = Place::of(conn, page.cursor())?.event;
+    let since = query.since.map_or(0, codes::first_at);
+    let until = query.until.map_or(i64::MAX, codes::first_at).min(below);
+    let mut params: Vec<Value> = vec![since.into(), until.into()];
+    let narrowed = match (&query.subject, &query.event_type) {
+        (Some(subject), _) => {
+            params.push(subject.as_str().to_owned().into());
+            "INDEXED BY event_subject WHERE subject = ?3 AND"
+        }
+        (None, Some(event_type)) => {
+            params.push(event_type.clone().into());
+            "INDEXED BY event_type WHERE type = ?3 AND"
+        }
+        (None, None) => "WHERE",
+    };
+    let columns = meta_columns!();
+    let sql = format!("SELECT {columns} FROM event {narrowed} id >= ?1 AND id < ?2 ORDER BY id DESC");
+    let mut statement = conn.prepare_cached(&sql)?;
+    let mut rows = statement.query(params_from_iter(params))?;
+    let (mut found, mut looked_at, mut last) = (Vec::new(), 0, None);
+    while let Some(row) = rows.next()? {
+        if looked_at == LOOKED_AT_MAX || found.len() == page.rows_max() as usize {
+            return Ok(Paged { rows: found, next: last.map(Cursor::Event) });
+        }
+        let meta = meta(row)?;
+        looked_at += 1;
+        last = Some(meta.id);
+        let fits = query.event_type.as_ref().is_none_or(|wanted| *wanted == meta.event_type)
+            && query.source.as_ref().is_none_or(|wanted| *wanted == meta.source);
+        found.extend(fits.then_some(meta));
+    }
+    Ok(Paged { rows: found, next: None })
+}
+
+fn meta(row: &Row<'_>) -> Result<EventMeta, Fault> {
+    Ok(EventMeta {
+        id: codes::unpack(row.get(0)?),
+        source: row.get::<_, String>(1)?.parse().map_err(|_| Fault::Unreadable("source"))?,
+        svix_id: row.get(2)?,
+        event_type: row.get(3)?,
+        subject: row.get(4)?,
+        body_bytes: u64::try_from(row.get::<_, i64>(5)?).unwrap_or_default(),
+    })
+}
+
+/// One event with its deliveries and their attempts.
+///
+/// # Errors
+/// Where SQLite fails.
+pub fn event(conn: &Connection, wanted: &EventRef) -> Result<EventLookup, Fault> {
+    let ids = match wanted {
+        EventRef::Id(id) => codes::pack(*id).into_iter().collect(),
+        EventRef::SvixId(svix_id) => by_svix_id(conn, svix_id)?,
+    };
+    let id = match *ids {
+        [] => return Ok(EventLookup::None),
+        [id] => id,
+        [..] => return Ok(EventLookup::Many(ids.into_iter().map(codes::unpack).collect())),
+    };
+    let sql = concat!("SELECT ", meta_columns!(), ", frame FROM event WHERE id = ?1");
+    let mut statement = conn.prepare_cached(sql)?;
+    let found = statement.query_row([id], |row| Ok((meta(row), row.get::<_, Vec<u8>>(6)?))).optional()?;
+    let Some((meta, bytes)) = found else { return Ok(EventLookup::None) };
+    let meta = meta?;
+    let deliveries = deliveries_of(conn, id, &meta)?;
+    let event = frame::decode(&Bytes::from(bytes)).ok();
+    Ok(EventLookup::One(Box::new(EventDetail { meta, event, deliveries })))
+}
+
+/// Marks outlive their window for as long as their event is kept, so that it can be found by either id.
+fn by_svix_id(conn: &Connection, svix_id: &str) -> Result<Vec<i64>, Fault> {
+    let mut statement = conn.prepare_cached(
+        "SELECT m.event FROM mark m JOIN event e ON e.id = m.event WHERE m.svix_id = ?1 ORDER BY m.event",
+    )?;
+    let ids = statement.query_map([svix_id], |row| row.get(0))?;
+    Ok(ids.collect::<rusqlite::Result<_>>()?)
+}
+
+fn deliveries_of(conn: &Connection, event: i64, meta: &EventMeta) -> Result<Vec<DeliveryDetail>, Fault> {
+    let mut details = Vec::new();
+    for target in targets::all(conn)? {
+        if let Some(found) = select::load(conn, Place { event, target: target.num })?
+            && let Some((record, view)) = found.view()
+        {
+            details.push(DeliveryDetail { view, attempts: attempts::list(conn, &record)? });
+        } else if target.standing != Standing::Forgotten && target.cursor < event {
+            let view = DeliveryView {
+                event_id: meta.id,
+                target: target.name,
+                event_type: meta.event_type.clone(),
+                subject: meta.subject.clone(),
+                state: State::Queued,
+                reason: None,
+                attempts: 0,
+                last_status: None,
+                last_error: None,
+                due_at: None,
+                updated_at: codes::accepted_at(event),
+                takeovers: 0,
+            };
+            details.push(DeliveryDetail { view, attempts: Vec::new() });
+        }
+    }
+    Ok(details)
+}
+
+/// Deliveries that have a record, newest event first.
+///
+/// # Errors
+/// Where SQLite fails.
+pub fn deliveries(
+    conn: &Connection, query: &DeliveryQuery, page: &Page,
+) -> Result<Paged<DeliveryView>, Fault> {
+    let selection = Selection {
+        event: None,
+        query,
+        from: From::Records,
+        below: Place::of(conn, page.cursor())?,
+        rows_max: page.rows_max() as usize,
+        looked_at_max: LOOKED_AT_MAX,
+    };
+    let (found, next) = select::select(conn, &selection)?;
+    let next = next.map(|place| select::cursor(conn, place)).transpose()?;
+    Ok(Paged { rows: found.into_iter().filter_map(|found| Some(found.view()?.1)).collect(), next })
+}
+
+/// Appends refusals, oldest first, and drops the oldest ones beyond the cap.
+///
+/// # Errors
+/// Where SQLite fails.
+pub fn append_refusals(tx: &Tx<'_>, refusals: &[Refusal]) -> Result<(), Fault> {
+    let mut insert =
+        tx.conn.prepare_cached("INSERT INTO refusal VALUES (NULL, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")?;
+    let cut = |text: &str| text.chars().take(REFUSAL_TEXT_MAX).collect::<String>();
+    let skipped = refusals.len().saturating_sub(REFUSALS_KEPT as usize); // they would be dropped at once
+    for refusal in &refusals[skipped..] {
+        insert.execute(params![
+            refusal.at.as_ms(),
+            refusal.source.as_ref().map(|source| source.as_str()),
+            refusal.status,
+            cut(&refusal.code),
+            cut(&refusal.cause),
+            refusal.remote.as_deref().map(cut),
+            refusal.svix_id.as_deref().map(cut),
+            refusal.user_agent.as_deref().map(cut),
+            i64::try_from(refusal.body_bytes).unwrap_or(i64::MAX),
+        ])?;
+    }
+    tx.conn
+        .prepare_cached("DELETE FROM refusal WHERE number <= (SELECT max(number) FROM refusal) - ?1")?
+        .execute([REFUSALS_KEPT])?;
+    Ok(())
+}
+
+/// Refusals, newest first.
+///
+/// # Errors
+/// Where SQLite fails.
+pub fn refusals(conn: &Connection, page: &Page) -> Result<Paged<Refusal>, Fault> {
+    let below = match page.cursor() {
+        None => i64::MAX,
+        Some(Cursor::Refusal(number)) => i64::try_from(*number).unwrap_or(i64::MAX),
+        Some(Cursor::Event(_) | Cursor::Delivery(..)) => 0, // a cursor of another list
+    };
+    let mut statement = conn.prepare_cached(
+        "SELECT number, at, source, status, code, cause, remote, svix_id, user_agent, body_bytes FROM refusal \
+         WHERE number < ?1 ORDER BY number DESC LIMIT ?2",
+    )?;
+    let mut rows = statement.query([below, i64::from(page.rows_max()) + 1])?;
+    let (mut found, mut last) = (Vec::new(), None);
+    while let Some(row) = rows.next()? {
+        if found.len() == page.rows_max() as usize {
+            return Ok(Paged { rows: found, next: last.map(Cursor::Refusal) });
+        }
+        last = u64::try_from(row.get::<_, i64>(0)?).ok();
+        let source: Option<String> = row.get(2)?;
+        found.push(Refusal {
+            at: Timestamp::from_ms(row.get(1)?),
+            source: source.map(|name| name.parse()).transpose().map_err(|_| Fault::Unreadable("source"))?,
+            status: row.get(3)?,
+            code: row.get(4)?,
+            cause: row.get(5)?,
+            remote: row.get(6)?,
+            svix_id: row.get(7)?,
+            user_agent: row.get(8)?,
+            body_bytes: u64::try_from(row.get::<_, i64>(9)?).unwrap_or_default(),
+        });
+    }
+    Ok(Paged { rows: found, next: None })
+}

@@ -1,0 +1,111 @@
+//! The contract of the store port as a suite: every law is a function over a store that someone else made, so that
+//! every adapter runs the same ones. The laws stand in the folder beside this file; `laws!` names them all.
+
+pub mod harness;
+
+mod claiming;
+mod controls;
+mod keeping;
+mod listing;
+mod ordering;
+mod redriving;
+mod retention;
+mod settling;
+
+/// Makes a test of each law for each adapter.
+macro_rules! laws {
+    ($($module:ident: $($law:ident)*;)*) => {
+        mod on_sqlite {
+            $(mod $module {
+                $(
+                    #[tokio::test]
+                    async fn $law() {
+                        use crate::contract::{harness, $module};
+                        $module::$law(&harness::OnSqlite).await;
+                    }
+                )*
+            })*
+        }
+    };
+}
+
+laws! {
+    keeping:
+        what_was_answered_is_there_after_a_reopening
+        the_same_id_of_the_same_source_is_a_duplicate
+        the_same_id_of_another_source_is_another_event
+        a_duplicate_tells_whether_body_and_secret_differ
+        a_mark_lives_as_long_as_its_window
+        ids_grow_even_when_the_clock_goes_back
+        a_full_store_keeps_nothing_new_but_still_settles
+        an_event_comes_back_byte_for_byte;
+    claiming:
+        new_ones_come_in_the_order_of_acceptance
+        a_claim_gives_nothing_twice
+        new_and_due_ones_take_turns
+        due_ones_come_in_the_order_of_due_times
+        a_claim_keeps_its_bounds
+        a_claim_of_one_large_event_gives_it
+        the_next_due_time_is_told_when_nothing_is_ready
+        an_unknown_target_gets_nothing
+        targets_do_not_disturb_each_other
+        what_is_older_is_claimed_whatever_the_target_does
+        the_bell_rings_for_new_work_and_only_after_it_is_there
+        a_claim_that_nobody_waits_for_is_given_back;
+    settling:
+        every_transition_leads_where_its_arrow_says
+        a_lease_settles_once
+        a_lease_from_before_a_reopening_cannot_settle
+        a_settle_can_be_sent_again
+        a_return_counts_nothing
+        a_delivery_in_flight_is_taken_over_uncounted
+        the_mark_of_a_take_over_goes_with_the_next_settle
+        a_success_at_once_keeps_its_attempt
+        the_newest_twenty_attempts_are_kept_and_earlier_replies_are_short
+        a_wait_is_measured_by_the_stores_clock;
+    ordering:
+        a_later_event_of_a_subject_waits_for_the_earlier_one
+        a_parked_delivery_is_released_by_every_end_of_its_head
+        a_failing_subject_holds_up_no_other
+        events_without_a_subject_and_exempt_types_are_never_held
+        a_cancelled_head_releases_its_subject
+        a_redriven_delivery_never_runs_beside_its_subject
+        a_parked_delivery_stays_while_its_subject_is_unfinished
+        an_unordered_target_parks_nothing
+        a_target_that_becomes_ordered_or_unordered_loses_nothing
+        a_crowded_subject_does_not_starve_the_others;
+    controls:
+        a_paused_target_keeps_everything
+        pausing_twice_changes_nothing
+        an_orphan_keeps_its_place
+        a_target_begins_now_or_at_the_beginning
+        a_forgotten_target_holds_nothing_and_begins_anew
+        only_an_orphan_can_be_forgotten
+        a_lease_of_a_forgotten_target_still_ends;
+    redriving:
+        a_retry_starts_the_budget_again
+        a_replay_delivers_what_has_ended
+        a_replay_to_a_named_target_reaches_before_its_beginning
+        a_cancel_ends_what_is_unfinished
+        what_is_in_flight_or_not_reached_is_left_alone
+        due_times_are_spread
+        a_redrive_goes_on_where_it_stopped;
+    listing:
+        pages_stay_right_while_events_arrive
+        events_are_found_by_type_subject_source_and_time
+        an_event_is_found_by_either_id
+        an_ambiguous_id_names_its_candidates
+        deliveries_are_found_by_every_condition
+        pages_of_deliveries_join_without_gaps
+        the_overview_counts_every_state
+        refusals_are_listed_newest_first_up_to_their_cap
+        an_event_shows_targets_that_have_not_reached_it
+        a_cursor_of_another_list_gives_nothing;
+    retention:
+        nothing_unfinished_is_ever_removed
+        a_target_that_lags_holds_the_log
+        dead_letters_are_kept_longer
+        a_sweep_is_bounded_and_goes_on
+        marks_go_after_their_window
+        counts_stay_right_after_a_sweep;
+}
