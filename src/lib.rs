@@ -20,3 +20,7 @@ pub mod config;
 
 // Floor 3: contracts and plumbing; floor 4, the adapters, stands in their folders.
 pub mod store;
+pub mod http;
+
+// Floor 5: the flows.
+pub mod ingress;

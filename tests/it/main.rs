@@ -7,6 +7,7 @@ mod support;
 
 mod config;
 mod contract;
+mod ingress;
 mod lifecycle;
 mod signature;
 mod sqlite;

@@ -1,0 +1,46 @@
+//! The two health paths.
+
+use super::faults::Fault;
+use super::relay::{Relay, Setup};
+
+async fn get(relay: &Relay, path: &str) -> (u16, String) {
+    let mut client = relay.connect().await;
+    client.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()).await;
+    let answer = client.answer().await;
+    (answer.status, answer.body)
+}
+
+#[tokio::test]
+async fn a_relay_that_takes_events_is_live_and_ready() {
+    let relay = Relay::start(Setup::default()).await;
+    assert_eq!(get(&relay, "/health/live").await, (200, "ok\n".to_owned()));
+    assert_eq!(get(&relay, "/health/ready").await.0, 200); // its text tells of the disk it runs on
+    let mut client = relay.connect().await;
+    client.send(b"POST /health/ready HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n").await;
+    let answer = client.answer().await;
+    assert_eq!((answer.status, answer.header("allow")), (405, Some("GET, HEAD")));
+}
+
+#[tokio::test]
+async fn without_its_store_it_is_live_but_not_ready() {
+    let relay = Relay::start(Setup::default()).await;
+    relay.faults.set(Fault::Unavailable);
+    assert_eq!(get(&relay, "/health/live").await.0, 200);
+    assert_eq!(get(&relay, "/health/ready").await, (503, "degraded\n".to_owned()));
+}
+
+#[tokio::test]
+async fn a_relay_that_is_leaving_still_takes_events_but_is_not_ready() {
+    let relay = Relay::start(Setup::default()).await;
+    relay.leaving.cancel();
+    assert_eq!(get(&relay, "/health/ready").await.0, 503);
+    assert_eq!(relay.ask(&relay.post("msg_1", "{}")).await.status, 200);
+}
+
+#[tokio::test]
+async fn however_often_it_is_asked_the_store_is_asked_at_most_once_a_second() {
+    let relay = Relay::start(Setup::default()).await;
+    assert_eq!(get(&relay, "/health/ready").await.0, 200);
+    relay.faults.set(Fault::Panics); // whoever asks the store now gets a 500
+    assert_eq!(get(&relay, "/health/ready").await.0, 200);
+}
