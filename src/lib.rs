@@ -24,3 +24,12 @@ pub mod http;
 
 // Floor 5: the flows.
 pub mod ingress;
+pub mod delivery;
+pub mod upkeep;
+pub mod admin;
+
+// Floor 6: everything put together once, and stopped in order.
+pub mod app;
+
+// Floor 7: the process.
+pub mod cli;

@@ -5,9 +5,17 @@
 
 mod support;
 
+mod admin;
+mod apps;
 mod config;
+mod config_commands;
+mod config_keys;
 mod contract;
 mod ingress;
+mod kill;
 mod lifecycle;
+mod process;
 mod signature;
 mod sqlite;
+mod targets;
+mod upkeep;

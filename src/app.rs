@@ -1,0 +1,253 @@
+//! The relay put together: everything is built here once, and stopped here in a written order. Holds no state of its
+//! own beyond the handles; two relays can run in one process.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::clock::Clock;
+use crate::config::{Config, StoreUrl};
+use crate::delivery::send::{Sender, SenderError};
+use crate::shutdown::Shutdown;
+use crate::store::query::Durability;
+use crate::store::readiness::Readiness;
+use crate::store::sqlite::{self, Memory, OpenError};
+use crate::store::{Store, StoreError, TargetChange, TargetSpec};
+use crate::{admin, delivery, ingress, upkeep};
+
+/// After an abort the flows get this long to settle what they let go of.
+const ABORT_GRACE: Duration = Duration::from_secs(5);
+
+/// What the configuration file does not say.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Whether the store may lie in memory: only `dev` allows it.
+    pub memory: Memory,
+    /// The wall clock.
+    pub clock: Clock,
+}
+
+/// Why the relay does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error("cannot listen on {addr} for {what}")]
+    Bind {
+        /// `webhooks` or `the admin API`.
+        what: &'static str,
+        /// The address of the configuration.
+        addr: SocketAddr,
+        /// Why: in use, not ours, not allowed.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The store cannot be opened.
+    #[error("cannot open the store")]
+    Open(#[from] OpenError),
+    /// The store does not take the targets.
+    #[error("cannot declare the targets in the store")]
+    Declare(#[from] StoreError),
+    /// A target cannot be sent to.
+    #[error(transparent)]
+    Sender(#[from] SenderError),
+}
+
+/// How a stop went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stopped {
+    /// Everything under way was finished within the grace.
+    Gracefully,
+    /// The grace ran out: attempts were cut short and went back uncounted.
+    Interrupted,
+    /// Something did not end even then; what it held is taken over at the next start.
+    Abandoned,
+}
+
+/// A relay that runs.
+pub struct Running {
+    /// Where ingress really listens (port 0 is filled in).
+    pub ingress_addr: SocketAddr,
+    /// Where the admin API really listens.
+    pub admin_addr: SocketAddr,
+    /// The store, for looking on.
+    pub store: Arc<dyn Store>,
+    /// What ingress counted, told at the end.
+    counts: Arc<ingress::Counts>,
+    /// Makes `/health/ready` say no while a stop waits for load balancers.
+    leaving: CancellationToken,
+    shutdown: Shutdown,
+    /// One task per flow, named; ended by `shutdown` alone.
+    flows: JoinSet<&'static str>,
+    store_closed: sqlite::Closed,
+    delay: Duration,
+    grace: Duration,
+}
+
+/// Opens the store, listens, and starts every flow.
+///
+/// # Errors
+/// [`StartError`]; nothing is left running.
+pub async fn start(config: Config, options: Options) -> Result<Running, StartError> {
+    let ingress_listener = bind("webhooks", config.listen).await?;
+    let admin_listener = bind("the admin API", config.admin.listen).await?;
+    let ingress_addr = ingress_listener.local_addr().unwrap_or(config.listen);
+    let admin_addr = admin_listener.local_addr().unwrap_or(config.admin.listen);
+    let senders: Vec<Sender> =
+        config.targets.iter().map(AsRef::as_ref).map(Sender::new).collect::<Result<_, _>>()?;
+    let (store, store_closed) = open_store(&config, &options)?;
+    declare(&config, &*store).await?;
+    warn_of_durability(store.overview().await?.durability);
+
+    let (clock, shutdown) = (options.clock, Shutdown::new());
+    let mut flows = JoinSet::new();
+    for (target, sender) in config.targets.iter().cloned().zip(senders) {
+        let deps = delivery::Deps { target, store: store.clone(), clock: clock.clone(), sender };
+        flows.spawn(named("delivery", delivery::run(deps, shutdown.clone())));
+    }
+    let deps = upkeep::Deps { targets: config.targets.clone(), store: store.clone(), clock: clock.clone() };
+    flows.spawn(named("upkeep", upkeep::run(deps, shutdown.clone())));
+    let (leaving, counts) = (CancellationToken::new(), Arc::<ingress::Counts>::default());
+    let readiness = Arc::new(Readiness::new(store.clone(), leaving.clone()));
+    let tokens = config.admin.tokens.clone().into();
+    let deps = admin::Deps { store: store.clone(), tokens, readiness: readiness.clone() };
+    flows.spawn(named("admin", admin::run(admin_listener, deps, shutdown.clone())));
+    let (delay, grace) = (config.shutdown_delay, config.shutdown_grace);
+    let deps = ingress::Deps {
+        sources: config.sources,
+        targets: config.targets,
+        limits: config.limits,
+        trusted_proxies: config.trusted_proxies,
+        timing: ingress::Timing { idle: config.idle_timeout, ..ingress::Timing::default() },
+        store: store.clone(),
+        clock,
+        counts: counts.clone(),
+        readiness,
+    };
+    flows.spawn(named("ingress", ingress::run(ingress_listener, deps, shutdown.clone())));
+    Ok(Running {
+        ingress_addr,
+        admin_addr,
+        store,
+        counts,
+        leaving,
+        shutdown,
+        flows,
+        store_closed,
+        delay,
+        grace,
+    })
+}
+
+impl Running {
+    /// Resolves when a flow ends although nobody stopped it: a defect. The relay should then be stopped.
+    pub async fn failed(&mut self) {
+        match self.flows.join_next().await {
+            Some(Ok(flow)) => error!(flow, "a flow ended by itself"),
+            Some(Err(error)) => error!(%error, "a flow panicked"),
+            None => error!("no flow runs"),
+        }
+    }
+
+    /// Stops in order: go on for `shutdown_delay`; take nothing new and finish what is under way for at most
+    /// `shutdown_grace`; then cut attempts short, uncounted; then close the store.
+    pub async fn stop(mut self) -> Stopped {
+        self.leaving.cancel();
+        tokio::time::sleep(self.delay).await;
+        self.shutdown.stop.cancel();
+        let mut stopped = Stopped::Gracefully;
+        if timeout(self.grace, drain(&mut self.flows)).await.is_err() {
+            warn!(
+                grace_ms = self.grace.as_millis() as u64,
+                "the grace is over: attempts under way are cut short"
+            );
+            stopped = Stopped::Interrupted;
+            self.shutdown.abort.cancel();
+            if timeout(ABORT_GRACE, drain(&mut self.flows)).await.is_err() {
+                stopped = Stopped::Abandoned;
+                self.flows.shutdown().await;
+            }
+        }
+        info!(counts = %self.counts, "ingress.counted");
+        drop(self.store);
+        if timeout(ABORT_GRACE, self.store_closed.wait()).await.is_err() {
+            stopped = Stopped::Abandoned;
+        }
+        stopped
+    }
+}
+
+async fn named(name: &'static str, flow: impl Future) -> &'static str {
+    flow.await;
+    name
+}
+
+async fn drain(flows: &mut JoinSet<&'static str>) {
+    while let Some(ended) = flows.join_next().await {
+        if let Err(error) = ended {
+            error!(%error, "a flow panicked");
+        }
+    }
+}
+
+async fn bind(what: &'static str, addr: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(addr).await.map_err(|source| StartError::Bind { what, addr, source })
+}
+
+fn open_store(config: &Config, options: &Options) -> Result<(Arc<dyn Store>, sqlite::Closed), OpenError> {
+    let StoreUrl::Sqlite(path) = &config.store.url;
+    let (store, closed) = sqlite::open(store_options(config, path.clone(), options))?;
+    Ok((Arc::new(store), closed))
+}
+
+/// How the configured store is opened, at `path`.
+pub fn store_options(config: &Config, path: PathBuf, options: &Options) -> sqlite::Options {
+    sqlite::Options {
+        path,
+        retention: config.store.retention,
+        dead_letter_retention: config.store.dead_letter_retention,
+        dedupe: config.store.dedupe,
+        size_max_bytes: config.limits.store_size_bytes,
+        memory: options.memory,
+        clock: options.clock.clone(),
+        max_page_count: None,
+    }
+}
+
+fn warn_of_durability(durability: Durability) {
+    match durability {
+        Durability::Proven => {}
+        Durability::Overlay => {
+            warn!(
+                "store.overlay: the store lies on a container's own layer and is GONE with the container: mount a volume"
+            );
+        }
+        Durability::Memory => {
+            warn!("store.memory: the store lies in memory and is gone with this machine's next start")
+        }
+    }
+}
+
+async fn declare(config: &Config, store: &dyn Store) -> Result<(), StoreError> {
+    let specs: Vec<TargetSpec> = config
+        .targets
+        .iter()
+        .map(|target| TargetSpec { name: target.name.clone(), start: target.start })
+        .collect();
+    for change in store.declare(&specs).await? {
+        match change {
+            TargetChange::Added(target) => info!(%target, "target.added"),
+            TargetChange::Returned(target) => info!(%target, "target.returned"),
+            TargetChange::Orphaned(target) => {
+                warn!(%target, "target.orphaned: not in the configuration; what it was not sent is kept");
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,106 @@
+//! One delivery, from its lease to its settle: whether to attempt it, the attempt, the decision, and telling the store.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use tracing::{error, warn};
+
+use super::send::{self, Sent};
+use super::{Deps, Shared, log};
+use crate::event::Event;
+use crate::lifecycle::attempt::{Attempt, ErrorClass, ReplyRead};
+use crate::lifecycle::{Outcome, Transition, before_attempt, decide};
+use crate::store::settling::settle;
+use crate::store::{Control, Controlled, Lease, PauseReason, Settle};
+use crate::telemetry::causes;
+
+/// Makes the delivery and settles it. A panic on the way is a failed attempt: the lease is settled all the same.
+pub(super) async fn deliver(shared: &Shared, lease: Lease) -> Transition {
+    let Shared { deps, shutdown, .. } = shared;
+    let began = deps.clock.now();
+    let made = AssertUnwindSafe(outcome(shared, &lease)).catch_unwind().await;
+    let (outcome, attempt) = made.unwrap_or_else(|_| {
+        let failed = panicked(lease.progress().attempts_total.saturating_add(1), began);
+        (Outcome::Failed { retry_after: None }, Some(failed))
+    });
+    if outcome == Outcome::Gone {
+        // Before the settle: a crash in between repeats the attempt, the other order would forget the pause.
+        pause_gone(shared).await;
+    }
+    let transition = decide(lease.progress(), outcome, &deps.target.policy, deps.clock.now());
+    log::ended(&deps.target, &lease, attempt.as_ref(), transition);
+    settle(&*deps.store, Settle { lease, transition, attempt }, shutdown).await;
+    transition
+}
+
+/// What the delivery comes to: without an attempt where one would be wrong, else by making it.
+async fn outcome(shared: &Shared, lease: &Lease) -> (Outcome, Option<Attempt>) {
+    let Shared { deps, shutdown, .. } = shared;
+    let event = match lease.event() {
+        Ok(event) => event,
+        Err(error) => {
+            error!(event_id = %lease.event_id(), error = causes(error), "delivery.unreadable");
+            return (Outcome::Unreadable, None);
+        }
+    };
+    if let Some(reason) = deps.target.skips(event) {
+        return (Outcome::Unwanted(reason), None);
+    }
+    // Leases beyond `concurrency` wait here; what has waited is judged by the time at which its turn comes.
+    let turn = tokio::select! {
+        biased;
+        () = shutdown.stop.cancelled() => None,
+        turn = shared.attempts.acquire() => turn.ok(),
+    };
+    if turn.is_none() || shared.held.load(Ordering::Acquire) {
+        return (Outcome::Interrupted, None);
+    }
+    if let Some(outcome) = before_attempt(lease.progress(), event, &deps.target.policy, deps.clock.now()) {
+        return (outcome, None);
+    }
+    attempt(shared, deps, lease, event).await
+}
+
+async fn attempt(shared: &Shared, deps: &Deps, lease: &Lease, event: &Event) -> (Outcome, Option<Attempt>) {
+    let began = tokio::time::Instant::now();
+    tokio::select! {
+        Sent { outcome, attempt } = send::attempt(&deps.sender, &deps.target, lease, event, &deps.clock) => {
+            (outcome, Some(attempt))
+        }
+        () = shared.shutdown.abort.cancelled() => {
+            // The target may have taken it: this line tells where a second delivery may come from.
+            let cut_after_ms = began.elapsed().as_millis() as u64;
+            warn!(event_id = %lease.event_id(), svix_id = &*event.svix_id, target = %deps.target.name, cut_after_ms,
+                "delivery.interrupted");
+            (Outcome::Interrupted, None)
+        }
+    }
+}
+
+fn panicked(number: u32, at: crate::clock::Timestamp) -> Attempt {
+    Attempt {
+        number,
+        at,
+        took: Duration::ZERO,
+        status: None,
+        error: Some(ErrorClass::Internal),
+        reply: Bytes::new(),
+        reply_read: ReplyRead::Whole,
+    }
+}
+
+/// A target that answers 410 wants nothing more: everything for it is kept until someone resumes it.
+async fn pause_gone(shared: &Shared) {
+    let target = &shared.deps.target.name;
+    match shared.deps.store.control(target, Control::Pause(PauseReason::Gone)).await {
+        Ok(Controlled::Changed) => {
+            error!(%target, reason = "gone", "target.paused: it answered 410; resume it when it takes events again");
+        }
+        Ok(Controlled::Unchanged | Controlled::Refused) => {}
+        Err(error) => error!(%target, error = causes(&error), "target.pause_failed after 410"),
+    }
+    shared.held.store(true, Ordering::Release);
+}

@@ -1,0 +1,152 @@
+//! Upkeep: what must happen although nobody asks for it. Keeps this relay's leases alive, ends deliveries that waited
+//! too long, and removes what its retention no longer covers. Knows only the store and the targets' policies.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::{debug, warn};
+
+use crate::clock::{Clock, Timestamp};
+use crate::config::Target;
+use crate::event::TargetName;
+use crate::lifecycle::{DeadReason, MAX_WAIT_DEFAULT, Ordering, Outcome, Transition, before_attempt, decide};
+use crate::shutdown::Shutdown;
+use crate::store::query::TargetStatus;
+use crate::store::settling::settle;
+use crate::store::{ClaimScope, ClaimWanted, Lease, More, Settle, Store, StoreError};
+use crate::telemetry::causes;
+
+/// Between two ticks: a third of the 15 s that a lease lasts.
+const TICK_EVERY: Duration = Duration::from_secs(5);
+/// Ticks between two rounds where nothing was left to do: once a minute.
+const TICKS_A_ROUND: u32 = 12;
+/// Rows of one step of the sweep, so that no step holds the store up for long.
+const SWEEP_ROWS: u32 = 500;
+/// Leases and frame bytes of one step of ending.
+const END_LEASES: usize = 64;
+const END_BYTES: usize = 4 * 1024 * 1024;
+/// Steps of one round, so that ticks go on; a round that is cut goes on at the next tick.
+const STEPS_A_ROUND: u32 = 200;
+
+/// What upkeep works with.
+pub struct Deps {
+    /// The targets of the configuration.
+    pub targets: Vec<Arc<Target>>,
+    /// What is kept up.
+    pub store: Arc<dyn Store>,
+    /// What ages are judged by.
+    pub clock: Clock,
+}
+
+/// Ticks and sweeps until told to stop. A failing store is tried again at the next tick.
+pub async fn run(deps: Deps, shutdown: Shutdown) {
+    let mut ticks_left = 1;
+    loop {
+        tokio::select! {
+            () = shutdown.stop.cancelled() => return,
+            () = tokio::time::sleep(TICK_EVERY) => {}
+        }
+        match deps.store.tick().await {
+            Ok(ticked) if ticked.taken_over > 0 => warn!(deliveries = ticked.taken_over, "upkeep.taken_over"),
+            Ok(_) => {}
+            Err(error) => warn!(error = causes(&error), "upkeep.tick_failed"),
+        }
+        ticks_left -= 1;
+        if ticks_left > 0 {
+            continue;
+        }
+        ticks_left = match run_once(&deps, &shutdown).await {
+            Ok(More::Ready) => 1,
+            Ok(More::None) => TICKS_A_ROUND,
+            Err(error) => {
+                warn!(error = causes(&error), "upkeep.failed");
+                TICKS_A_ROUND
+            }
+        };
+    }
+}
+
+/// One round: ends what waited too long, then removes what is no longer kept. Tells whether something was left.
+///
+/// # Errors
+/// The store's, at the step that failed; what was done before stays done.
+pub async fn run_once(deps: &Deps, shutdown: &Shutdown) -> Result<More, StoreError> {
+    let mut more = More::None;
+    for target in &deps.targets {
+        let overdue = |lease: &Lease| overdue(target, lease, deps.clock.now());
+        if end(deps, &target.name, target.policy.max_wait, overdue, shutdown).await? == More::Ready {
+            more = More::Ready;
+        }
+    }
+    for target in deps.store.overview().await?.targets {
+        // What nobody configures has no policy; it ends by the default, so that it cannot fill the store for ever.
+        let too_old = |_: &Lease| Transition::Die(DeadReason::TooOld);
+        if target.status == TargetStatus::Orphan
+            && end(deps, &target.name, MAX_WAIT_DEFAULT, too_old, shutdown).await? == More::Ready
+        {
+            more = More::Ready;
+        }
+    }
+    let mut removed = 0;
+    for step in 1..=STEPS_A_ROUND {
+        let swept = deps.store.sweep(SWEEP_ROWS).await?;
+        let rows = swept.events + swept.deliveries + swept.marks;
+        removed += rows;
+        if rows == 0 || shutdown.stop.is_cancelled() {
+            break;
+        }
+        if step == STEPS_A_ROUND {
+            more = More::Ready;
+        }
+    }
+    debug!(removed, "upkeep.swept");
+    Ok(more)
+}
+
+/// Ends what a target never took within `max_wait`, paused or not. Every lease is settled, whatever happens.
+async fn end(
+    deps: &Deps, target: &TargetName, max_wait: Duration, becomes: impl Fn(&Lease) -> Transition,
+    shutdown: &Shutdown,
+) -> Result<More, StoreError> {
+    let mut ended: u64 = 0;
+    let mut more = More::Ready;
+    for _ in 0..STEPS_A_ROUND {
+        if shutdown.stop.is_cancelled() {
+            break; // before the claim: what is claimed is settled
+        }
+        let wanted = ClaimWanted {
+            target: target.clone(),
+            leases_max: END_LEASES,
+            bytes_max: END_BYTES,
+            ordering: Ordering::None,
+            unordered_types: Arc::from([]),
+            scope: ClaimScope::OlderThan(max_wait),
+        };
+        let claimed = deps.store.claim(wanted).await?;
+        if claimed.leases.is_empty() {
+            more = More::None;
+            break;
+        }
+        for lease in claimed.leases {
+            let transition = becomes(&lease);
+            ended += u64::from(matches!(transition, Transition::Die(_)));
+            settle(&*deps.store, Settle { lease, transition, attempt: None }, shutdown).await;
+        }
+    }
+    if ended > 0 {
+        warn!(%target, ended, reason = DeadReason::TooOld.as_str(), "upkeep.given_up");
+    }
+    Ok(more)
+}
+
+fn overdue(target: &Target, lease: &Lease, now: Timestamp) -> Transition {
+    let outcome = match lease.event() {
+        Err(_) => Outcome::Unreadable,
+        Ok(event) => target
+            .skips(event)
+            .map(Outcome::Unwanted)
+            .or_else(|| before_attempt(lease.progress(), event, &target.policy, now))
+            .unwrap_or(Outcome::TooOld),
+    };
+    decide(lease.progress(), outcome, &target.policy, now)
+}
