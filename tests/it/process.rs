@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use reqwest::StatusCode;
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use serde_json::{Value, json};
 
 use crate::support::clerk::{Clerk, SECRET};
@@ -268,6 +269,26 @@ async fn health_finds_the_relay_by_its_variable_or_its_configuration() {
     assert_eq!(ask("nowhere"), 64);
     relay.stop();
     assert_eq!(ask(""), 1);
+}
+
+#[tokio::test]
+async fn it_serves_again_after_it_ran_out_of_file_descriptors() {
+    let home = Home::new();
+    let relay = home.start(&config("http://127.0.0.1:9/"));
+    let pid = Pid::from_raw(relay.pid().try_into().unwrap());
+    let limits = getrlimit(Resource::Nofile); // the relay has inherited them
+    prlimit(pid, Resource::Nofile, Rlimit { current: Some(48), ..limits }).unwrap();
+    let address = relay.ingress["http://".len()..].to_owned();
+    let mut connections = Vec::new();
+    for _ in 0..64 {
+        connections.push(tokio::net::TcpStream::connect(&address).await.unwrap());
+    }
+    eventually("no descriptor is left", async || relay.log().contains("http.accept_failed").then_some(()))
+        .await;
+    drop(connections);
+    Clerk::new(&relay).send("user.created").await;
+    let complaints = relay.log().matches("http.accept_failed").count();
+    assert!(complaints < 50, "a hot loop: {complaints} complaints");
 }
 
 #[tokio::test]

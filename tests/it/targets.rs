@@ -108,6 +108,18 @@ async fn a_certificate_counts_only_where_its_issuer_is_trusted() {
 }
 
 #[tokio::test]
+async fn a_target_behind_a_proxy_is_reached_through_it_alone() {
+    let proxy = Receiver::start(|_, _| Reply::status(200)).await;
+    let home = Home::new();
+    let mut config = config("http://no-such-host.invalid/hook", 1);
+    config["targets"]["app"]["proxy"] = json!(proxy.url);
+    let relay = home.start(&config);
+    let id = Clerk::new(&relay).send("user.created").await;
+    settled(&relay, &id, &["delivered"]).await;
+    assert_eq!(proxy.requests()[0].path, "http://no-such-host.invalid/hook");
+}
+
+#[tokio::test]
 async fn a_target_that_hangs_times_out() {
     let delivery = dead_after_two(Reply::Hang).await;
     assert!(attempts(&delivery).iter().all(|attempt| attempt["error"] == "timeout"), "{delivery}");
