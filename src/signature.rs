@@ -21,8 +21,9 @@ use crate::clock::Timestamp;
 use crate::event::{BodyHash, Event, SourceName, catalog, scan};
 use crate::secret::{SecretId, SigningSecret};
 
-/// The two header families, in the order of preference; a request must carry one of them whole.
-const FAMILIES: [[&str; 3]; 2] = [
+/// The two header families (id, timestamp, signature), in the order of preference: a request must carry one of them
+/// whole, and what we send carries both.
+pub const FAMILIES: [[&str; 3]; 2] = [
     ["svix-id", "svix-timestamp", "svix-signature"],
     ["webhook-id", "webhook-timestamp", "webhook-signature"],
 ];

@@ -56,7 +56,8 @@ pub struct Args {
 /// Runs the demonstration until its end or a signal.
 ///
 /// # Errors
-/// [`Misuse`] where the arguments make no configuration; anything else where the relay, the receiver or the temporary folder cannot be made.
+/// [`Misuse`] where the arguments make no configuration; anything else where the relay, the receiver or the temporary
+/// folder cannot be made.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     telemetry::init(None, if args.verbose { Level::INFO } else { Level::ERROR })
         .context("cannot set up the log")?;

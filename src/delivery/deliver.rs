@@ -10,6 +10,7 @@ use tracing::{error, warn};
 
 use super::send::{self, Sent};
 use super::{Deps, Shared, log};
+use crate::clock::Timestamp;
 use crate::event::Event;
 use crate::lifecycle::attempt::{Attempt, ErrorClass, ReplyRead};
 use crate::lifecycle::{Outcome, Transition, before_attempt, decide};
@@ -80,7 +81,7 @@ async fn attempt(shared: &Shared, deps: &Deps, lease: &Lease, event: &Event) -> 
     }
 }
 
-fn panicked(number: u32, at: crate::clock::Timestamp) -> Attempt {
+fn panicked(number: u32, at: Timestamp) -> Attempt {
     Attempt {
         number,
         at,

@@ -201,7 +201,7 @@ fn headers(
     target: &Target, lease: &Lease, event: &Event, at: Timestamp,
 ) -> Result<HeaderMap, InvalidHeaderValue> {
     let secrets = target.signing_secrets.get(&event.source).map_or(&[][..], Vec::as_slice);
-    let signature = HeaderValue::try_from(signature::sign(secrets, &event.svix_id, at, &event.body))?;
+    let signed = HeaderValue::try_from(signature::sign(secrets, &event.svix_id, at, &event.body))?;
     let id = HeaderValue::try_from(&*event.svix_id)?;
     let timestamp = HeaderValue::from(at.as_secs());
     let content_type = event.content_type.as_deref().unwrap_or("application/json");
@@ -211,11 +211,9 @@ fn headers(
     // Never text/html: an auth middleware would take the request for a page and redirect it to a sign-in.
     headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
     headers.insert(USER_AGENT, target.user_agent.clone());
-    for family in ["svix", "webhook"] {
-        for (name, value) in [("id", &id), ("timestamp", &timestamp), ("signature", &signature)] {
-            let name =
-                HeaderName::try_from(format!("{family}-{name}")).expect("lower-case letters and a dash");
-            headers.insert(name, value.clone());
+    for family in signature::FAMILIES {
+        for (name, value) in family.into_iter().zip([&id, &timestamp, &signed]) {
+            headers.insert(HeaderName::from_static(name), value.clone());
         }
     }
     let progress = lease.progress();

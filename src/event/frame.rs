@@ -2,6 +2,7 @@
 //! endian), the facts as JSON, the body's bytes. A release writes what the one before it can read: facts may gain
 //! fields (readers ignore what they do not know) before anything relies on them; another version byte is a new form.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -37,19 +38,19 @@ pub enum BadFrame {
 struct Facts<'a> {
     source: &'a str,
     #[serde(borrow)]
-    svix_id: std::borrow::Cow<'a, str>,
+    svix_id: Cow<'a, str>,
     #[serde(borrow, rename = "type")]
-    event_type: std::borrow::Cow<'a, str>,
+    event_type: Cow<'a, str>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    subject: Option<std::borrow::Cow<'a, str>>,
+    subject: Option<Cow<'a, str>>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    instance_id: Option<std::borrow::Cow<'a, str>>,
+    instance_id: Option<Cow<'a, str>>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    content_type: Option<std::borrow::Cow<'a, str>>,
+    content_type: Option<Cow<'a, str>>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    remote: Option<std::borrow::Cow<'a, str>>,
+    remote: Option<Cow<'a, str>>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    user_agent: Option<std::borrow::Cow<'a, str>>,
+    user_agent: Option<Cow<'a, str>>,
     received_ms: i64,
     signed_ms: i64,
     secret: [u8; 4],
@@ -93,7 +94,7 @@ pub fn decode(frame: &Bytes) -> Result<Event, BadFrame> {
     let length = rest.first_chunk::<4>().ok_or(BadFrame::Short)?;
     let body_at = HEAD_BYTES + u32::from_be_bytes(*length) as usize;
     let facts: Facts<'_> = serde_json::from_slice(frame.get(HEAD_BYTES..body_at).ok_or(BadFrame::Short)?)?;
-    let shared = |text: Option<std::borrow::Cow<'_, str>>| text.map(|text| Arc::from(&*text));
+    let shared = |text: Option<Cow<'_, str>>| text.map(|text| Arc::from(&*text));
     Ok(Event {
         source: facts.source.parse::<SourceName>()?,
         svix_id: Arc::from(&*facts.svix_id),

@@ -25,8 +25,6 @@ const FAILING_EVERY: u64 = 7;
 const DEAD_EVERY: u64 = 31;
 /// Attempts under way at once.
 const CONCURRENCY: usize = 8;
-/// What a kill can at most repeat: deliveries that were leased, so attempted or attempted and not yet settled.
-const LEASES: usize = 4 * CONCURRENCY;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kill_9_loses_nothing_that_was_answered() {
@@ -58,14 +56,21 @@ async fn kill_9_loses_nothing_that_was_answered() {
     }
     let relay = home.start(&config);
     let answered = answered.lock().unwrap().clone();
-    let dead = all_ended(&relay).await;
-    judge(&answered, &dead, &receiver, kills);
+    let ended = all_ended(&relay).await;
+    judge(&answered, &ended, &receiver, kills);
     let (status, _) = relay.stop();
     assert!(status.success());
 }
 
-/// Waits until nothing is unfinished; the `svix-id`s of the dead letters.
-async fn all_ended(relay: &Relay) -> HashSet<String> {
+/// What the relay says of each event in the end, by `svix-id`.
+struct Ended {
+    dead: HashSet<String>,
+    /// How often a relay died while it held the delivery: the only excuse for a second delivery.
+    takeovers: HashMap<String, usize>,
+}
+
+/// Waits until nothing is unfinished.
+async fn all_ended(relay: &Relay) -> Ended {
     eventually("everything has ended", async || {
         let target = relay.get("targets").await["targets"][0].clone();
         let unfinished: u64 = ["queued", "in_flight", "waiting", "parked"]
@@ -75,47 +80,49 @@ async fn all_ended(relay: &Relay) -> HashSet<String> {
         (unfinished == 0).then_some(())
     })
     .await;
-    let ids: HashMap<String, String> = relay
-        .list("events")
-        .await
-        .iter()
-        .map(|event| {
-            (event["id"].as_str().unwrap().to_owned(), event["svix_id"].as_str().unwrap().to_owned())
-        })
-        .collect();
-    relay
-        .list("dead-letters")
-        .await
-        .iter()
-        .map(|row| ids[row["event_id"].as_str().unwrap()].clone())
-        .collect()
+    let text = |row: &serde_json::Value, key: &str| row[key].as_str().unwrap().to_owned();
+    let events = relay.list("events").await;
+    let ids: HashMap<_, _> = events.iter().map(|row| (text(row, "id"), text(row, "svix_id"))).collect();
+    let mut ended = Ended { dead: HashSet::new(), takeovers: HashMap::new() };
+    for row in relay.list("deliveries").await {
+        let svix_id = &ids[&text(&row, "event_id")];
+        ended.takeovers.insert(svix_id.clone(), row["takeovers"].as_u64().unwrap() as usize);
+        if row["state"] == "dead" {
+            ended.dead.insert(svix_id.clone());
+        }
+    }
+    ended
 }
 
-fn judge(answered: &HashMap<String, u64>, dead: &HashSet<String>, receiver: &Receiver, kills: usize) {
+fn judge(answered: &HashMap<String, u64>, ended: &Ended, receiver: &Receiver, kills: usize) {
     let mut delivered = HashMap::<String, usize>::new();
-    let mut failed = HashMap::<String, usize>::new();
     let mut seen = HashMap::<String, usize>::new();
     for request in receiver.requests() {
         let id = request.header("svix-id").to_owned();
         let before = seen.entry(id.clone()).or_default();
         let number = number(&request.body);
         let fails = is_dead(number) || (fails_first(number) && *before == 0);
-        *if fails { &mut failed } else { &mut delivered }.entry(id).or_default() += 1;
+        if !fails {
+            *delivered.entry(id).or_default() += 1;
+        }
         *before += 1;
     }
-    let lost: Vec<_> =
-        answered.iter().filter(|(id, _)| !delivered.contains_key(*id) && !dead.contains(*id)).collect();
+    let is_lost = |id: &String| !delivered.contains_key(id) && !ended.dead.contains(id);
+    let lost: Vec<_> = answered.keys().filter(|id| is_lost(id)).collect();
     assert!(lost.is_empty(), "{} of {} answered events are lost: {lost:?}", lost.len(), answered.len());
     for (id, number) in answered {
-        assert_eq!(dead.contains(id), is_dead(*number), "{id} ({number}) ended in the wrong place");
+        assert_eq!(ended.dead.contains(id), is_dead(*number), "{id} ({number}) ended in the wrong place");
+    }
+    for (id, count) in &delivered {
+        let takeovers = ended.takeovers[id];
+        assert!(count - 1 <= takeovers, "{id} was delivered {count} times and taken over {takeovers} times");
     }
     let twice: usize = delivered.values().map(|count| count - 1).sum();
     println!(
         "{kills} kills: {} answered, {} dead letters, {twice} delivered twice, 0 lost",
         answered.len(),
-        dead.len()
+        ended.dead.len()
     );
-    assert!(twice <= kills * LEASES, "{twice} second deliveries, more than were in flight at the kills");
 }
 
 fn is_dead(number: u64) -> bool {
