@@ -196,6 +196,7 @@ async fn control(actor: &Actor, deps: &Deps, target: &str, control: Control) -> 
         Control::Pause(_) => "admin.paused",
         Control::Resume => "admin.resumed",
         Control::Forget => "admin.forgotten",
+        Control::Turn { .. } => "admin.turned",
     };
     match deps.store.control(&target, control).await? {
         Controlled::Changed => info!(%target, actor = actor.name(), "{line}"),

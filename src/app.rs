@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -201,7 +202,7 @@ async fn bind(what: &'static str, addr: SocketAddr) -> Result<TcpListener, Start
 }
 
 fn open_store(config: &Config, options: &Options) -> Result<(Arc<dyn Store>, sqlite::Closed), OpenError> {
-    let StoreUrl::Sqlite(path) = &config.store.url;
+    let StoreUrl::Sqlite(path) = &config.store.url else { return Err(OpenError::Foreign) };
     let (store, closed) = sqlite::open(store_options(config, path.clone(), options))?;
     Ok((Arc::new(store), closed))
 }
@@ -231,14 +232,30 @@ fn warn_of_durability(durability: Durability) {
         Durability::Memory => {
             warn!("store.memory: the store lies in memory and is gone with this machine's next start")
         }
+        Durability::Declared => info!("store.declared: Redis is declared durable, not verified to be"),
+        Durability::Relaxed => {
+            warn!(
+                "store.relaxed: what was answered may be LOST when Redis crashes; wanted so by `durability: relaxed`"
+            )
+        }
     }
+}
+
+/// The first 16 hex digits of the SHA-256 of `text`.
+fn digest(text: &str) -> String {
+    let hash = Sha256::digest(text.as_bytes());
+    hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 async fn declare(config: &Config, store: &dyn Store) -> Result<(), StoreError> {
     let specs: Vec<TargetSpec> = config
         .targets
         .iter()
-        .map(|target| TargetSpec { name: target.name.clone(), start: target.start })
+        .map(|target| TargetSpec {
+            name: target.name.clone(),
+            start: target.start,
+            url_digest: digest(target.url.as_str()),
+        })
         .collect();
     for change in store.declare(&specs).await? {
         match change {
@@ -246,6 +263,9 @@ async fn declare(config: &Config, store: &dyn Store) -> Result<(), StoreError> {
             TargetChange::Returned(target) => info!(%target, "target.returned"),
             TargetChange::Orphaned(target) => {
                 warn!(%target, "target.orphaned: not in the configuration; what it was not sent is kept");
+            }
+            TargetChange::Disputed(target) => {
+                error!(%target, "target.disputed: another relay on this store has another URL for it");
             }
         }
     }

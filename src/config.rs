@@ -9,6 +9,7 @@ pub mod mistakes;
 pub mod raw;
 pub mod read;
 pub mod redact;
+pub mod redis_url;
 pub mod schema;
 pub mod text;
 pub mod values;
@@ -31,6 +32,7 @@ use crate::secret::{SigningSecret, TokenDigest};
 
 pub use check::load;
 pub use mistakes::{Mistakes, Paint, Warning};
+pub use redis_url::RedisUrl;
 
 /// A whole configuration.
 #[derive(Debug, Clone)]
@@ -181,6 +183,14 @@ pub struct StoreConfig {
     pub dead_letter_retention: Duration,
     /// The window in which the same `svix-id` counts as a duplicate; never less than `retention`.
     pub dedupe: Duration,
+    /// What Redis must prove.
+    pub durability: DurabilityWanted,
+    /// Replicas of Redis that must have an event before it is answered.
+    pub wait_replicas: u32,
+    /// What every key in Redis begins with, in braces.
+    pub prefix: String,
+    /// TLS to Redis.
+    pub tls: StoreTls,
 }
 
 /// The kinds of stores.
@@ -188,6 +198,31 @@ pub struct StoreConfig {
 pub enum StoreUrl {
     /// `sqlite:PATH`, relative to the working directory.
     Sqlite(PathBuf),
+    /// `redis://…` and its relatives.
+    Redis(RedisUrl),
+}
+
+/// How sure the relay must be that Redis keeps what it has answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DurabilityWanted {
+    /// Proven by the server's own settings, or the relay does not start.
+    #[default]
+    Strict,
+    /// The operator declares it, where the server does not show its settings.
+    Managed,
+    /// Not at all: losses are accepted.
+    Relaxed,
+}
+
+/// Files for TLS to Redis, each PEM.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct StoreTls {
+    /// Certificates to trust in place of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Our own certificate, where the server asks for one.
+    pub cert_file: Option<PathBuf>,
+    /// Its key.
+    pub key_file: Option<PathBuf>,
 }
 
 /// The admin listener.

@@ -143,6 +143,7 @@ async fn run_once(
         ordering: target.ordering,
         unordered_types: target.policy.expire.keys().cloned().collect::<Vec<_>>().into(),
         scope: ClaimScope::Ready,
+        probe_hold: target.timeout,
     };
     // Never cancelled: a claim that is dropped half-way may have been applied.
     let mut claimed = shared.deps.store.claim(wanted).await?;

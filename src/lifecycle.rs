@@ -3,6 +3,7 @@
 //! guarded by the lease; nothing else changes a delivery's state.
 
 pub mod attempt;
+pub mod breaker;
 pub mod decision;
 
 pub use decision::{

@@ -15,6 +15,7 @@
 
 pub mod query;
 pub mod readiness;
+pub mod redis;
 pub mod settling;
 pub mod sqlite;
 
@@ -27,6 +28,7 @@ use crate::clock::Timestamp;
 use crate::event::frame::BadFrame;
 use crate::event::{Event, EventId, TargetName};
 use crate::lifecycle::attempt::Attempt;
+use crate::lifecycle::breaker::Breaker;
 use crate::lifecycle::{Ordering, Progress, Start, Transition};
 use crate::signature::Verified;
 
@@ -87,6 +89,8 @@ pub struct TargetSpec {
     pub name: TargetName,
     /// Where a target that the store does not know yet begins.
     pub start: Start,
+    /// The first 16 hex digits of the SHA-256 of its URL: tells whether two relays mean the same app by one name.
+    pub url_digest: String,
 }
 
 /// What declaring the targets changed.
@@ -98,6 +102,8 @@ pub enum TargetChange {
     Returned(TargetName),
     /// It is in the store but not in the configuration: kept, but nothing is delivered to it.
     Orphaned(TargetName),
+    /// Another live relay has another URL for it.
+    Disputed(TargetName),
 }
 
 /// What a claim asks for.
@@ -115,12 +121,15 @@ pub struct ClaimWanted {
     pub unordered_types: std::sync::Arc<[String]>,
     /// Which deliveries.
     pub scope: ClaimScope,
+    /// Where the breaker is open: how long a probe that this claim gives keeps other relays from probing.
+    pub probe_hold: Duration,
 }
 
 /// Which deliveries a claim may give.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClaimScope {
-    /// Whatever is ready now: new ones and due ones in turn. Nothing while the target is paused or an orphan.
+    /// Whatever is ready now: new ones and due ones in turn. Nothing while the target is paused or an orphan; while its
+    /// breaker is open, at most one as a probe: a new one first, else the least attempted, its due time ignored.
     Ready,
     /// Unfinished ones (not those in flight) of events that were accepted longer ago than this, and not retried since,
     /// whether the target is paused, an orphan or ordered, so that upkeep can end them.
@@ -140,6 +149,8 @@ pub struct Claimed {
     pub more: More,
     /// Whether the target takes events at all; a target that the store does not know is an orphan.
     pub status: TargetStatus,
+    /// The target's breaker. Where it is open, the lease that was given is a probe.
+    pub breaker: Breaker,
 }
 
 /// Whether there is more of something.
@@ -159,6 +170,8 @@ pub struct Lease {
     token: u64,
     progress: Progress,
     event: Result<Event, BadFrame>,
+    /// What the adapter wants to know again when the lease is settled; nobody else looks at it.
+    memo: bytes::Bytes,
 }
 
 impl Lease {
@@ -201,7 +214,7 @@ impl Settle {
             Ok(event) => Ok(event.clone()),
             Err(_) => Err(BadFrame::Short), // settling does not look at the frame
         };
-        let Lease { target, event_id, token, progress, .. } = &self.lease;
+        let Lease { target, event_id, token, progress, memo, .. } = &self.lease;
         Self {
             lease: Lease {
                 target: target.clone(),
@@ -209,6 +222,7 @@ impl Settle {
                 token: *token,
                 progress: *progress,
                 event,
+                memo: memo.clone(),
             },
             transition: self.transition,
             attempt: self.attempt.clone(),
@@ -234,6 +248,28 @@ pub enum Control {
     Resume,
     /// Forget an orphan: its unfinished deliveries end cancelled.
     Forget,
+    /// Turn the breaker, unless somebody else has turned it since.
+    Turn {
+        /// The revision of the breaker that the turn was decided upon.
+        from: u64,
+        /// Which way.
+        to: Turn,
+    },
+}
+
+/// Which way a breaker is turned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// Open, or stay open after a probe that failed; the next probe not before this long from now.
+    Open {
+        /// Until the next probe.
+        probe_after: Duration,
+    },
+    /// Closed. What waits becomes due again, spread over this long; what is due sooner stays so.
+    Close {
+        /// The span of the new due times.
+        spread: Duration,
+    },
 }
 
 /// Why a target is paused.
@@ -262,17 +298,20 @@ pub enum Controlled {
     Changed,
     /// The target was so already.
     Unchanged,
-    /// The store knows no such target, or `Forget` was asked of one that is still configured.
+    /// The store knows no such target, or `Forget` was asked of one that is still configured, or the breaker was turned
+    /// by somebody else meanwhile.
     Refused,
 }
 
 /// What a tick found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Ticked {
     /// Deliveries taken over from relays that died.
     pub taken_over: u64,
     /// Relays that share the store, this one included.
     pub relays: u32,
+    /// What other relays changed about the targets of this one.
+    pub changes: Vec<TargetChange>,
 }
 
 /// What one sweep removed.

@@ -121,6 +121,7 @@ async fn end(
             ordering: Ordering::None,
             unordered_types: Arc::from([]),
             scope: ClaimScope::OlderThan(max_wait),
+            probe_hold: Duration::ZERO,
         };
         let claimed = deps.store.claim(wanted).await?;
         if claimed.leases.is_empty() {

@@ -11,7 +11,7 @@ const LINES_MAX: usize = 450;
 /// A function should fit on a screen.
 const FUNCTION_LINES_MAX: usize = 70;
 /// Modules that stand on the floor of the outside world although they lie in a flow's folder.
-const ADAPTERS: [(&str, usize); 2] = [("delivery/send", 4), ("store/sqlite", 4)];
+const ADAPTERS: [(&str, usize); 3] = [("delivery/send", 4), ("store/redis", 4), ("store/sqlite", 4)];
 /// The floor of the flows, which never import each other.
 const FLOWS: usize = 5;
 

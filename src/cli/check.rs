@@ -56,13 +56,12 @@ pub fn summary(config: &Config) -> String {
     if config.targets.is_empty() {
         line(&mut lines, "no targets", "events are verified and kept, and delivered nowhere");
     }
-    let StoreUrl::Sqlite(path) = &config.store.url;
+    let place = match &config.store.url {
+        StoreUrl::Sqlite(path) => format!("sqlite:{}", path.display()),
+        StoreUrl::Redis(url) => url.to_string(),
+    };
     let kept = [config.store.retention, config.store.dead_letter_retention].map(show);
-    line(
-        &mut lines,
-        "store",
-        &format!("sqlite:{}, events for {}, dead letters for {}", path.display(), kept[0], kept[1]),
-    );
+    line(&mut lines, "store", &format!("{place}, events for {}, dead letters for {}", kept[0], kept[1]));
     line(&mut lines, "admin", &admin_facts(config));
     // Writing into a String cannot fail.
     let _ = writeln!(lines, "\nconfiguration {} is good", config.fingerprint);

@@ -133,7 +133,7 @@ fn configuration(args: &Args, secret: &SigningSecret, forward: &Url, temporary: 
     let admin_port = if [0, admin_port].contains(&listen.port()) { 0 } else { admin_port };
     let store = match &args.store {
         Some(StoreUrl::Sqlite(path)) => path,
-        None => temporary,
+        Some(StoreUrl::Redis(_)) | None => temporary,
     };
     // JSON is YAML, and quotes whatever a path or a URL may hold.
     let config = serde_json::json!({

@@ -6,6 +6,7 @@ use crate::clock::Timestamp;
 use crate::event::{Event, EventId, SourceName, Subject, TargetName};
 use crate::lifecycle::State;
 use crate::lifecycle::attempt::{Attempt, ErrorClass};
+use crate::lifecycle::breaker::Breaker;
 
 /// The most rows of one page.
 pub const PAGE_ROWS_MAX: u32 = 500;
@@ -277,6 +278,10 @@ pub enum Durability {
     Overlay,
     /// The files are in memory; only where that was asked for.
     Memory,
+    /// Redis, as the operator declares it (`durability: managed`): not verified.
+    Declared,
+    /// Redis, known or feared to lose answered events, and wanted so (`durability: relaxed`).
+    Relaxed,
 }
 
 impl Durability {
@@ -286,6 +291,8 @@ impl Durability {
             Self::Proven => "proven",
             Self::Overlay => "overlay",
             Self::Memory => "memory",
+            Self::Declared => "declared",
+            Self::Relaxed => "relaxed",
         }
     }
 }
@@ -297,6 +304,8 @@ pub struct TargetOverview {
     pub name: TargetName,
     /// Whether it takes events.
     pub status: TargetStatus,
+    /// Whether attempts are made.
+    pub breaker: Breaker,
     /// Events in the log that it has not reached, plus queued records.
     pub queued: u64,
     /// In flight.

@@ -24,7 +24,7 @@ const STORE_WAIT: Duration = Duration::from_secs(2);
 pub enum Ready {
     /// Events are taken and kept safe.
     Yes,
-    /// Events are taken, but kept where they do not survive the container.
+    /// Events are taken, but kept where they do not survive the container, or a crash of Redis.
     Degraded,
     /// Events would be answered 503, or we are about to stop.
     No,
@@ -93,7 +93,8 @@ fn judge(overview: &Overview) -> Ready {
         return Ready::No;
     }
     match overview.durability {
-        Durability::Proven | Durability::Memory => Ready::Yes, // in memory only where that was asked for
-        Durability::Overlay => Ready::Degraded,
+        // In memory only where that was asked for.
+        Durability::Proven | Durability::Declared | Durability::Memory => Ready::Yes,
+        Durability::Overlay | Durability::Relaxed => Ready::Degraded,
     }
 }

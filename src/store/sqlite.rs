@@ -38,6 +38,7 @@ use tokio::sync::{oneshot, watch};
 use crate::clock::Clock;
 use crate::event::TargetName;
 use crate::event::frame::{self, BadFrame};
+use crate::lifecycle::breaker::Breaker;
 use crate::signature::Verified;
 
 use super::query::{
@@ -213,6 +214,7 @@ impl Store for SqliteStore {
                 token: lease.token.unsigned_abs(),
                 progress: lease.progress,
                 event,
+                memo: bytes::Bytes::new(),
             }
         });
         Ok(Claimed {
@@ -221,6 +223,7 @@ impl Store for SqliteStore {
             next_due: raw.next_due,
             more: raw.more,
             status: raw.status,
+            breaker: Breaker::default(),
         })
     }
 
@@ -240,7 +243,7 @@ impl Store for SqliteStore {
 
     async fn tick(&self) -> Result<Ticked, StoreError> {
         self.writer.rest().await?;
-        Ok(Ticked { taken_over: 0, relays: 1 })
+        Ok(Ticked { taken_over: 0, relays: 1, changes: Vec::new() })
     }
 
     async fn control(&self, target: &TargetName, control: Control) -> Result<Controlled, StoreError> {

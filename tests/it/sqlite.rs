@@ -40,7 +40,10 @@ async fn close(store: SqliteStore, closed: Closed) {
 }
 
 async fn declare(store: &SqliteStore) {
-    store.declare(&[TargetSpec { name: name("app"), start: Start::Now }]).await.unwrap();
+    store
+        .declare(&[TargetSpec { name: name("app"), start: Start::Now, url_digest: String::new() }])
+        .await
+        .unwrap();
 }
 
 async fn add(store: &SqliteStore, svix_id: &str) -> Result<EventId, StoreError> {

@@ -68,7 +68,7 @@ impl House {
 }
 
 fn spec(name: &str) -> TargetSpec {
-    TargetSpec { name: name.parse().unwrap(), start: Start::Now }
+    TargetSpec { name: name.parse().unwrap(), start: Start::Now, url_digest: String::new() }
 }
 
 #[tokio::test]

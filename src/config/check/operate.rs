@@ -10,7 +10,9 @@ use crate::config::mistakes::Findings;
 use crate::config::raw::{Node, Value};
 use crate::config::read::{self, Fields};
 use crate::config::values::{self, BadValue, TOKEN_CHARS_MIN};
-use crate::config::{Admin, AdminToken, Limits, Log, LogFormat, Scope, StoreConfig};
+use crate::config::{
+    Admin, AdminToken, DurabilityWanted, Limits, Log, LogFormat, Scope, StoreConfig, StoreTls,
+};
 use crate::event::TargetName;
 use crate::secret::TokenDigest;
 
@@ -29,7 +31,16 @@ pub(super) fn store(top: &Fields<'_>, findings: &mut Findings) -> StoreConfig {
         findings.mistake(fields.blame("dedupe"), reason, help);
     }
     let dedupe = dedupe.unwrap_or(DEDUPE_DEFAULT).max(retention);
-    StoreConfig { url, retention, dead_letter_retention, dedupe }
+    StoreConfig {
+        url,
+        retention,
+        dead_letter_retention,
+        dedupe,
+        durability: DurabilityWanted::Strict,
+        wait_replicas: 0,
+        prefix: "relay".to_owned(),
+        tls: StoreTls::default(),
+    }
 }
 
 /// A week: Clerk's sender retries for little more than a day, and people replay by hand within days.

@@ -229,6 +229,7 @@ pub fn control(tx: &mut Tx<'_>, name: &TargetName, control: Control) -> Result<C
             target.standing = Standing::Forgotten;
             None
         }
+        Control::Turn { .. } => return Ok(Controlled::Refused),
     };
     if target.paused == paused && target.standing != Standing::Forgotten {
         return Ok(Controlled::Unchanged);

@@ -148,7 +148,10 @@ impl Lab {
     }
 
     pub async fn declare_from(&self, targets: &[&str], start: Start) -> Vec<TargetChange> {
-        let specs: Vec<_> = targets.iter().map(|target| TargetSpec { name: name(target), start }).collect();
+        let specs: Vec<_> = targets
+            .iter()
+            .map(|target| TargetSpec { name: name(target), start, url_digest: String::new() })
+            .collect();
         self.store.declare(&specs).await.unwrap()
     }
 
@@ -278,6 +281,7 @@ pub fn wanted(target: &str) -> ClaimWanted {
         ordering: Ordering::None,
         unordered_types: Arc::default(),
         scope: ClaimScope::Ready,
+        probe_hold: MINUTE,
     }
 }
 

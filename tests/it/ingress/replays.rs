@@ -17,7 +17,11 @@ async fn start(on_replay: OnReplay) -> Relay {
     clerk.on_replay = on_replay;
     clerk.signing_secrets = vec![secret(1), secret(2)];
     let relay = Relay::start(Setup { sources: vec![clerk], ..Setup::default() }).await;
-    let targets = ["app", "crm"].map(|name| TargetSpec { name: name.parse().unwrap(), start: Start::Now });
+    let targets = ["app", "crm"].map(|name| TargetSpec {
+        name: name.parse().unwrap(),
+        start: Start::Now,
+        url_digest: String::new(),
+    });
     relay.store.declare(&targets).await.unwrap();
     relay
 }
@@ -31,6 +35,7 @@ async fn settle(relay: &Relay, target: &str, transition: Transition) {
         ordering: Ordering::None,
         unordered_types: [].into(),
         scope: ClaimScope::Ready,
+        probe_hold: Duration::ZERO,
     };
     let lease = relay.store.claim(wanted).await.unwrap().leases.pop().expect("something to claim");
     let settle = Settle { lease, transition, attempt: None };
