@@ -76,6 +76,11 @@ impl Clock {
         Timestamp(ms.saturating_add(self.offset_ms.load(Ordering::Relaxed)))
     }
 
+    /// How far this clock was moved, in ms: what another machine's clock must be moved by to agree with it.
+    pub fn offset_ms(&self) -> i64 {
+        self.offset_ms.load(Ordering::Relaxed)
+    }
+
     /// Moves this clock and all its clones forward. For tests: nothing in the relay moves the clock.
     pub fn advance(&self, by: Duration) {
         self.offset_ms.fetch_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX), Ordering::Relaxed);

@@ -1,0 +1,152 @@
+//! Every key in Redis, made in this one place. All of a store's keys share one hash tag, `{<store.prefix>}`, so that each
+//! script is atomic over all that it needs, in a cluster too. Names of people's making stand last in a key, or are
+//! checked names that cannot hold a `:`.
+
+use crate::event::{SourceName, TargetName};
+
+/// The keys of one store.
+#[derive(Debug, Clone)]
+pub struct Keys {
+    tag: String,
+}
+
+/// The parts of a target's keys, in the order in which the scripts expect them (`target_at` in `common.lua`).
+const TARGET_PARTS: [&str; 14] = [
+    "own", "rec", "att", "act", "due", "died", "queued", "flying", "waiting", "parked", "dead", "lane",
+    "lanefly", "lanepark",
+];
+
+impl Keys {
+    /// The keys below `prefix`.
+    pub fn new(prefix: &str) -> Self {
+        Self { tag: format!("{{{prefix}}}") }
+    }
+
+    fn key(&self, rest: &str) -> Vec<u8> {
+        format!("{}:{rest}", self.tag).into_bytes()
+    }
+
+    /// STREAM: the log. Fields `t` type, `s` lane text, `f` frame; a consumer group for each target.
+    pub fn log(&self) -> Vec<u8> {
+        self.key("ev")
+    }
+
+    /// HASH: form of the store, counts and revisions.
+    pub fn meta(&self) -> Vec<u8> {
+        self.key("meta")
+    }
+
+    /// HASH: event id → type, lane text and frame of what has left the log but is still needed.
+    pub fn kept_frames(&self) -> Vec<u8> {
+        self.key("fr")
+    }
+
+    /// ZSET: the ids of [`Keys::kept_frames`] by acceptance.
+    pub fn kept_ids(&self) -> Vec<u8> {
+        self.key("kept")
+    }
+
+    /// ZSET: lease → when it ends, by the server's clock.
+    pub fn relays(&self) -> Vec<u8> {
+        self.key("relays")
+    }
+
+    /// HASH: lease → the targets that its relay declares, each with the digest of its URL.
+    pub fn declared(&self) -> Vec<u8> {
+        self.key("declared")
+    }
+
+    /// SET: the names of all targets that ever were.
+    pub fn targets(&self) -> Vec<u8> {
+        self.key("targets")
+    }
+
+    /// SET: the names of all sources that ever were.
+    pub fn sources(&self) -> Vec<u8> {
+        self.key("sources")
+    }
+
+    /// LIST: the newest refusals, newest first.
+    pub fn refusals(&self) -> Vec<u8> {
+        self.key("refusals")
+    }
+
+    /// Channel: rung when there may be work, or a control changed.
+    pub fn bell(&self) -> Vec<u8> {
+        self.key("bell")
+    }
+
+    /// STRING: the event that a `svix-id` of a source was kept as, its secret and body hash.
+    pub fn mark(&self, source: &SourceName, svix_id: &str) -> Vec<u8> {
+        self.key(&format!("mark:{source}:{svix_id}"))
+    }
+
+    /// LIST: the ids of a subject's events, oldest first.
+    pub fn subject(&self, subject: &str) -> Vec<u8> {
+        self.key(&format!("sub:{subject}"))
+    }
+
+    /// One of a target's keys.
+    pub fn of_target(&self, target: &TargetName, part: Part) -> Vec<u8> {
+        self.key(&format!("t:{target}:{}", TARGET_PARTS[part as usize]))
+    }
+
+    /// All of a target's keys, in the order of `target_at`.
+    pub fn target(&self, target: &TargetName) -> impl Iterator<Item = Vec<u8>> {
+        TARGET_PARTS.iter().map(move |part| self.key(&format!("t:{target}:{part}")))
+    }
+}
+
+/// A part of what is kept for a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// HASH: standing, pause, ordering, cursor, breaker.
+    Own,
+    /// HASH: event id → record.
+    Records,
+    /// HASH: event id → attempts, where they are more than one success at once.
+    Attempts,
+    /// HASH: event id → `lease:number` of what is in flight with a record.
+    Act,
+    /// ZSET: queued and waiting ones by due time.
+    Due,
+    /// ZSET: dead ones by death.
+    Died,
+    /// ZSET by acceptance: records in the state of this name; so are the following.
+    Queued,
+    /// In flight.
+    Flying,
+    /// Waiting.
+    Waiting,
+    /// Parked.
+    Parked,
+    /// Dead.
+    Dead,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_names_its_own_key() {
+        let (keys, app) = (Keys::new("relay"), "app".parse().unwrap());
+        let of = |part| String::from_utf8(keys.of_target(&app, part)).unwrap();
+        assert_eq!(of(Part::Own), "{relay}:t:app:own");
+        assert_eq!(of(Part::Act), "{relay}:t:app:act");
+        assert_eq!(of(Part::Due), "{relay}:t:app:due");
+        assert_eq!(of(Part::Queued), "{relay}:t:app:queued");
+        assert_eq!(of(Part::Dead), "{relay}:t:app:dead");
+        assert_eq!(keys.target(&app).count(), 14);
+    }
+
+    #[test]
+    fn every_key_has_the_one_hash_tag() {
+        let keys = Keys::new("tenant-7");
+        let source = "clerk".parse().unwrap();
+        let all = [keys.log(), keys.meta(), keys.mark(&source, "msg_}{"), keys.subject("user_{x}")];
+        for key in all {
+            assert!(key.starts_with(b"{tenant-7}:"), "{}", String::from_utf8_lossy(&key));
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Retry, replay and cancel by hand, one bounded step at a time: what a step means is selected here, and changed by a
+//! script for each target, which looks at each delivery once more.
+
+use std::time::Duration;
+
+use crate::event::{TargetName, frame};
+use crate::lifecycle::State;
+use crate::store::StoreError;
+use crate::store::query::{Redrive, RedriveAction, Redriven};
+
+use super::codes::{self, arg};
+use super::core::Core;
+use super::entries::{self, Entry};
+use super::link::Lane;
+use super::reply;
+use super::select::{self, Found, From, Selection};
+use super::{lists, walk};
+
+/// Deliveries that one step changes at most: a script of some 10 ms.
+const ROWS_MAX: usize = 500;
+/// Rows that one step looks at.
+const LOOKED_AT_MAX: usize = 2_000;
+
+/// Which states an action moves.
+const fn states(action: RedriveAction) -> &'static [State] {
+    match action {
+        RedriveAction::Retry => &[State::Dead, State::Waiting],
+        RedriveAction::Replay => &[State::Delivered, State::Skipped, State::Cancelled, State::Dead],
+        RedriveAction::Cancel => &[State::Queued, State::Waiting, State::Parked, State::Dead],
+    }
+}
+
+/// Applies one step.
+///
+/// # Errors
+/// Where Redis cannot be reached; what was changed until then stays so, and a repetition skips it.
+pub async fn redrive(core: &Core, redrive: &Redrive) -> Result<Redriven, StoreError> {
+    let mut query = redrive.query.clone();
+    let allowed = states(redrive.action);
+    if query.states.is_empty() {
+        query.states = allowed.to_vec();
+    } else {
+        query.states.retain(|state| allowed.contains(state));
+        if query.states.is_empty() {
+            return Ok(Redriven { moved: 0, next: None });
+        }
+    }
+    // A replay to one target by name reaches events from before it began, of which it has no record.
+    let from = match redrive.action {
+        RedriveAction::Replay if redrive.query.states.is_empty() && query.target.is_some() => From::Log,
+        RedriveAction::Replay | RedriveAction::Retry | RedriveAction::Cancel => From::Records,
+    };
+    if from == From::Log {
+        query.states.clear(); // what has no record has no state; the action is checked below
+    }
+    let selection = Selection {
+        event: redrive.event,
+        query: &query,
+        from,
+        below: select::place_of(redrive.after.as_ref()),
+        rows_max: (redrive.max as usize).clamp(1, ROWS_MAX),
+        looked_at_max: LOOKED_AT_MAX,
+    };
+    let (found, next) = select::select(core, &selection).await?;
+    let moves = |found: &Found| found.record.as_ref().is_none_or(|record| allowed.contains(&record.state));
+    let chosen: Vec<Found> = found.into_iter().filter(moves).collect();
+    let moved = apply(core, &chosen, redrive.action, redrive.spread, from).await?;
+    Ok(Redriven { moved, next: next.map(lists::cursor) })
+}
+
+async fn apply(
+    core: &Core, chosen: &[Found], action: RedriveAction, spread: Duration, from: From,
+) -> Result<u64, StoreError> {
+    let count = chosen.len();
+    let mut targets: Vec<&TargetName> = chosen.iter().map(|found| &found.target).collect();
+    targets.sort_unstable();
+    targets.dedup();
+    let mut letters: String = states(action).iter().copied().map(codes::letter).collect();
+    if from == From::Log {
+        letters.push('-');
+    }
+    let what = match action {
+        RedriveAction::Retry | RedriveAction::Replay => "rearm",
+        RedriveAction::Cancel => "cancel",
+    };
+    let mut moved = 0;
+    for target in targets {
+        let of_target = chosen.iter().enumerate().filter(|(_, found)| found.target == *target);
+        let batch: Vec<(&Entry, i64)> =
+            of_target.map(|(index, found)| (&*found.entry, share(spread, index, count))).collect();
+        moved += send(core, target, &letters, what, &batch).await?;
+    }
+    if moved > 0 {
+        core.ring();
+    }
+    Ok(moved)
+}
+
+/// The `index`-th of `count` equal shares of `spread`, in ms.
+fn share(spread: Duration, index: usize, count: usize) -> i64 {
+    let (index, count) = (index as u32, count.max(1) as u32); // both at most ROWS_MAX
+    codes::millis(spread / count * index)
+}
+
+async fn send(
+    core: &Core, target: &TargetName, letters: &str, what: &str, batch: &[(&Entry, i64)],
+) -> Result<u64, StoreError> {
+    let mut keys = vec![core.keys.log(), core.keys.bell()];
+    keys.extend(core.keys.target(target));
+    let mut args = vec![
+        arg(core.clock.offset_ms()),
+        arg(target),
+        arg(core.lease()),
+        arg(letters),
+        arg(what),
+        arg(core.rules.mark_life_ms),
+    ];
+    for (entry, after_ms) in batch {
+        keys.push(match frame::decode(&entry.frame) {
+            Ok(event) => core.keys.mark(&event.source, &event.svix_id),
+            Err(_) => core.keys.bell(),
+        });
+        args.extend([
+            arg(codes::hex(entry.id)),
+            arg(after_ms),
+            entry.kind.to_vec(),
+            entry.subject.to_vec(),
+        ]);
+    }
+    let reply = core.link.call(Lane::Admin, &core.scripts.redrive, &keys, &args).await?;
+    Ok(reply::number(reply, "the result of a redrive")?)
+}
+
+/// Queues for a target that begins at the beginning what was kept aside of the log.
+///
+/// # Errors
+/// Where Redis cannot be reached.
+pub async fn seed(core: &Core, target: &TargetName) -> Result<(), StoreError> {
+    let mut place = walk::TOP;
+    loop {
+        let ids = walk::below(core, &core.keys.kept_ids(), place, walk::PAGE).await?;
+        let Some(last) = ids.last() else { return Ok(()) };
+        place = *last;
+        let found: Vec<Entry> = entries::of(core, &ids).await?.into_iter().flatten().collect();
+        let batch: Vec<(&Entry, i64)> = found.iter().map(|entry| (entry, 0)).collect();
+        send(core, target, "-", "seed", &batch).await?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_begin_at_once_and_stay_below_the_span() {
+        let span = Duration::from_secs(10);
+        let shares: Vec<i64> = (0..5).map(|index| share(span, index, 5)).collect();
+        assert_eq!(shares, [0, 2_000, 4_000, 6_000, 8_000]);
+        assert_eq!(share(span, 0, 0), 0);
+    }
+}
