@@ -59,7 +59,8 @@ use super::{
 use self::batch::Batcher;
 use self::core::Core;
 use self::ingest::Incoming;
-use self::link::{Link, LinkError};
+use self::leases::Ticks;
+use self::link::{Link, LinkOptions};
 use self::settle::Outgoing;
 
 /// How to open a store.
@@ -86,9 +87,9 @@ pub const LEASE_DEFAULT: Duration = Duration::from_secs(15);
 /// Why a store cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// No server, no login, no TLS.
+    /// The address or a file for TLS cannot be used.
     #[error(transparent)]
-    Link(#[from] LinkError),
+    Link(#[from] link::OpenError),
     /// It failed while its state was read.
     #[error("the store in Redis cannot be read")]
     Store(#[from] StoreError),
@@ -109,6 +110,8 @@ pub struct RedisStore {
     settles: Arc<Mutex<HashMap<TargetName, Settles>>>,
     tasks: TaskTracker,
     durability: Durability,
+    /// What beats have found; shared with the task that keeps the lease.
+    ticks: Arc<tokio::sync::Mutex<Ticks>>,
     /// Where the next sweep goes on among what was kept aside.
     swept: Arc<AtomicU64>,
     /// Ends the background tasks with the last handle.
@@ -133,7 +136,7 @@ impl Closed {
 /// # Errors
 /// [`OpenError`].
 pub async fn open(options: Options) -> Result<(RedisStore, Closed), OpenError> {
-    let link = Link::new(&options.url)?;
+    let link = Link::open(LinkOptions::new(options.url.clone(), &options.config))?;
     let core = Arc::new(Core::new(link, &options));
     if let Err(found) = leases::check_form(&core).await? {
         return Err(OpenError::TooNew { found });
@@ -141,7 +144,8 @@ pub async fn open(options: Options) -> Result<(RedisStore, Closed), OpenError> {
     for dead in leases::beat(&core).await?.expired {
         leases::take_over(&core, dead).await?;
     }
-    let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+    let (tasks, stop, ticks) = (TaskTracker::new(), CancellationToken::new(), Arc::default());
+    tasks.spawn(leases::keep(Arc::clone(&core), Arc::clone(&ticks), stop.clone()));
     tasks.spawn(bell::listen(Arc::clone(&core), stop.clone()));
     tasks.spawn(bell::look(Arc::clone(&core), stop.clone()));
     let keeper = Arc::clone(&core);
@@ -155,6 +159,7 @@ pub async fn open(options: Options) -> Result<(RedisStore, Closed), OpenError> {
         settles: Arc::default(),
         tasks,
         durability: Durability::Proven,
+        ticks,
         swept: Arc::default(),
         _open: Arc::new(stop.drop_guard()),
     };
@@ -210,7 +215,7 @@ impl Store for RedisStore {
     }
 
     async fn tick(&self) -> Result<Ticked, StoreError> {
-        leases::tick(&self.core).await
+        leases::tick(&self.core, &self.ticks).await
     }
 
     async fn control(&self, target: &TargetName, control: Control) -> Result<Controlled, StoreError> {

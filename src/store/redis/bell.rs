@@ -1,6 +1,7 @@
 //! The bell over all relays: what another relay rings is heard by subscription; and because a message may be lost, the
 //! store is looked at once a second, which is all that an idle relay costs beside its beats.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,12 +10,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::backoff::delay;
-use crate::store::StoreError;
 use crate::store::settling::STORE_RETRY;
 use crate::telemetry::causes;
 
 use super::core::Core;
-use super::link::Lane;
+use super::link::{Lane, LinkError};
 use super::reply;
 
 /// How long a message that was lost can delay anything.
@@ -29,9 +29,7 @@ pub async fn listen(core: Arc<Core>, stop: CancellationToken) {
             heard = hear(&core, &mut failures) => heard,
         };
         failures += 1;
-        if let Err(error) = heard {
-            debug!(error = causes(&error), "store.bell_silent: until it is heard again, the store is looked at once a second");
-        }
+        debug!(error = causes(&heard), "store.bell_silent: until it is heard again, the store is looked at once a second");
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(delay(&STORE_RETRY, failures)) => {}
@@ -39,17 +37,23 @@ pub async fn listen(core: Arc<Core>, stop: CancellationToken) {
     }
 }
 
-/// Until the subscription ends.
-async fn hear(core: &Core, failures: &mut u32) -> Result<(), StoreError> {
+/// Until the subscription ends, by the error that is returned.
+async fn hear(core: &Core, failures: &mut u32) -> LinkError {
+    match hear_on(core, failures).await {
+        Ok(never) => match never {},
+        Err(error) => error,
+    }
+}
+
+async fn hear_on(core: &Core, failures: &mut u32) -> Result<Infallible, LinkError> {
     let mut subscription = core.link.subscribe(&core.keys.bell()).await?;
     *failures = 0;
     core.ring(); // what was rung before is found by looking
-    while let Some(ringer) = subscription.next().await {
-        if ringer != core.lease().to_string().as_bytes() {
+    loop {
+        if subscription.next().await? != core.lease().to_string().as_bytes() {
             core.ring();
         }
     }
-    Ok(())
 }
 
 /// Looks at the store once a second, and rings where something came or changed since.

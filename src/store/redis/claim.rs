@@ -33,22 +33,26 @@ const FRAME_BYTES_GUESS: usize = 64 * 1024;
 /// How often one claim may find that something must be put right first: our lease, the group, the lanes.
 const REPAIRS_MAX: u32 = 4;
 
+/// Audits that follow a claim of unknown outcome: one before the next claim, the others with the next ticks.
+const AUDITS: u8 = 4;
+
 /// Leases deliveries.
 ///
 /// # Errors
 /// Where Redis cannot be reached.
 pub async fn claim(core: &Arc<Core>, wanted: ClaimWanted) -> Result<Claimed, StoreError> {
     let core = Arc::clone(core);
-    let claimed = tokio::spawn(async move { claim_whole(&core, &wanted).await }).await;
+    let claimed = tokio::spawn(claim_whole(core, wanted)).await;
     let handover = claimed.map_err(|error| StoreError::Unavailable(Some(Box::new(error))))??;
     handover.accept().ok_or(StoreError::Unavailable(None))
 }
 
-async fn claim_whole(core: &Arc<Core>, wanted: &ClaimWanted) -> Result<Handover<Claimed>, StoreError> {
+async fn claim_whole(core: Arc<Core>, wanted: ClaimWanted) -> Result<Handover<Claimed>, StoreError> {
+    let (core, wanted) = (&core, &wanted);
     let mut gate = core.gate(&wanted.target).lock_owned().await;
-    if gate.is_unsure {
+    if gate.audits_left == AUDITS {
         audit::target(core, &wanted.target).await?;
-        gate.is_unsure = false;
+        gate.audits_left -= 1;
     }
     for _ in 0..REPAIRS_MAX {
         match ask(core, wanted, &mut gate).await {
@@ -57,7 +61,7 @@ async fn claim_whole(core: &Arc<Core>, wanted: &ClaimWanted) -> Result<Handover<
             }
             Ok(Answer::Expired) => leases::beat(core).await.map(drop)?,
             Ok(Answer::NoGroup) => {
-                gate.is_unsure = true;
+                unsure(core, wanted, &mut gate);
                 targets::remake_group(core, &wanted.target, gate.cursor.as_deref()).await?;
             }
             Ok(Answer::Adopt) => targets::adopt(core, wanted).await?,
@@ -68,12 +72,18 @@ async fn claim_whole(core: &Arc<Core>, wanted: &ClaimWanted) -> Result<Handover<
                 }
             }
             Err(error) => {
-                gate.is_unsure = true;
+                unsure(core, wanted, &mut gate);
                 return Err(error);
             }
         }
     }
     Err(StoreError::Unavailable(None))
+}
+
+/// Something may be in flight that nobody has.
+fn unsure(core: &Core, wanted: &ClaimWanted, gate: &mut Gate) {
+    gate.audits_left = AUDITS;
+    core.note_unsure(&wanted.target);
 }
 
 /// What a target gets that the store does not know.

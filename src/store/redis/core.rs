@@ -1,6 +1,6 @@
 //! What every part of the store works with: the connections, the keys, the rules, who we are. One for each open store.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -42,6 +42,8 @@ pub struct Core {
     lease: AtomicU32,
     /// Claims so far; a claim's number tells its leases from those of other claims.
     claims: AtomicU32,
+    /// Targets with claims whose outcome is unknown, or whose caller had gone.
+    unsure: Mutex<BTreeSet<TargetName>>,
     /// For each target, what must not happen at the same time.
     gates: Mutex<HashMap<TargetName, Arc<tokio::sync::Mutex<Gate>>>>,
 }
@@ -102,8 +104,9 @@ pub struct Declared {
 pub struct Gate {
     /// Which kind the next claim takes first.
     pub first: First,
-    /// The last claim's outcome is unknown: an audit comes before the next one.
-    pub is_unsure: bool,
+    /// A claim's outcome is unknown: an audit comes before the next claim, and some more follow, because a server that
+    /// was stopped may carry a claim out long after we gave it up.
+    pub audits_left: u8,
     /// The largest frame that was claimed lately, in bytes; 0: none yet.
     pub largest_bytes: usize,
     /// The last entry of the log that the target's group has taken, as far as we know.
@@ -153,6 +156,7 @@ impl Core {
             bell: watch::Sender::new(0),
             lease: AtomicU32::new(0),
             claims: AtomicU32::new(0),
+            unsure: Mutex::default(),
             gates: Mutex::default(),
         }
     }
@@ -177,6 +181,21 @@ impl Core {
     pub fn gate(&self, target: &TargetName) -> Arc<tokio::sync::Mutex<Gate>> {
         let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(gates.entry(target.clone()).or_default())
+    }
+
+    /// A claim for `target` may have leased what nobody holds.
+    pub fn note_unsure(&self, target: &TargetName) {
+        self.unsure.lock().unwrap_or_else(PoisonError::into_inner).insert(target.clone());
+    }
+
+    /// The targets that must be audited.
+    pub fn unsure(&self) -> Vec<TargetName> {
+        self.unsure.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    /// The target was audited often enough.
+    pub fn is_sure(&self, target: &TargetName) {
+        self.unsure.lock().unwrap_or_else(PoisonError::into_inner).remove(target);
     }
 
     /// Rings the bell in this process.

@@ -2,12 +2,15 @@
 //! has run out is first marked, then emptied, then forgotten, so that whoever dies in the middle leaves a step to repeat.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redis::Value;
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::store::{StoreError, Ticked};
+use crate::telemetry::causes;
 
 use super::codes::arg;
 use super::core::Core;
@@ -58,31 +61,69 @@ async fn ask(core: &Core, lease: &str) -> Result<Option<Beat>, StoreError> {
     Ok(Some(Beat { relays, expired, declared }))
 }
 
-/// Beats, takes over what dead relays had in flight, gives back what nobody here holds, and notices what other relays
-/// have declared.
+/// What ticks have found since the flows last asked, and when the last one was.
+#[derive(Debug, Default)]
+pub struct Ticks {
+    found: Ticked,
+    last: Option<Instant>,
+}
+
+/// Keeps the lease by itself, so that no long round of upkeep can let it run out; until told to stop.
+pub async fn keep(core: Arc<Core>, ticks: Arc<Mutex<Ticks>>, stop: CancellationToken) {
+    let every = Duration::from_millis(u64::try_from(core.rules.lease_ms / 3).unwrap_or(1).max(1));
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(every) => {}
+        }
+        let mut ticks = ticks.lock().await;
+        if ticks.last.is_none_or(|last| last.elapsed() >= every)
+            && let Err(error) = tick_once(&core, &mut ticks).await
+        {
+            warn!(error = causes(&error), "store.beat_failed");
+        }
+    }
+}
+
+/// Ticks now, and tells what was found since the last time that this was asked.
 ///
 /// # Errors
 /// Where Redis cannot be reached; the next tick goes on.
-pub async fn tick(core: &Arc<Core>) -> Result<Ticked, StoreError> {
+pub async fn tick(core: &Arc<Core>, ticks: &Mutex<Ticks>) -> Result<Ticked, StoreError> {
+    let mut ticks = ticks.lock().await;
+    tick_once(core, &mut ticks).await?;
+    let relays = ticks.found.relays;
+    Ok(std::mem::replace(&mut ticks.found, Ticked { relays, ..Ticked::default() }))
+}
+
+/// Beats, takes over what dead relays had in flight, gives back what nobody here holds, and notices what other relays
+/// have declared.
+async fn tick_once(core: &Arc<Core>, ticks: &mut Ticks) -> Result<(), StoreError> {
+    ticks.last = Some(Instant::now());
     let Beat { relays, expired, declared } = beat(core).await?;
-    let mut taken_over = 0;
+    ticks.found.relays = relays;
     for dead in &expired {
-        taken_over += take_over(core, *dead).await?;
+        ticks.found.taken_over += take_over(core, *dead).await?;
     }
-    for target in targets::all(core).await? {
-        let mut gate = core.gate(&target).lock_owned().await;
+    for target in core.held.take_dropped() {
+        core.note_unsure(&target);
+    }
+    for target in core.unsure() {
+        let gate = core.gate(&target);
+        let mut gate = gate.lock().await;
         let found = audit::target(core, &target).await?;
-        gate.is_unsure = false;
+        gate.audits_left = gate.audits_left.saturating_sub(1);
+        if gate.audits_left == 0 {
+            core.is_sure(&target);
+        }
         if found > 0 {
-            warn!(%target, deliveries = found, "store.leases_returned: claimed by this relay, but the answer was lost");
+            warn!(%target, deliveries = found, "store.leases_returned: claimed by this relay, but nobody had them");
         }
     }
-    let changes = if targets::is_news(core, declared) || !expired.is_empty() {
-        targets::declare_again(core, declared).await?
-    } else {
-        Vec::new()
-    };
-    Ok(Ticked { taken_over, relays, changes })
+    if targets::is_news(core, declared) || !expired.is_empty() {
+        ticks.found.changes.extend(targets::declare_again(core, declared).await?);
+    }
+    Ok(())
 }
 
 /// Takes over all that a dead relay had in flight, and forgets the relay.
@@ -131,9 +172,4 @@ pub async fn check_form(core: &Core) -> Result<Result<(), u32>, StoreError> {
     let found = core.link.pipeline(Lane::Admin, &pipeline).await?.pop().unwrap_or(Value::Nil);
     let found: u32 = reply::number(found, "the form of the store")?;
     Ok(if found <= FORM { Ok(()) } else { Err(found) })
-}
-
-/// How often leases are renewed.
-pub fn beat_every(core: &Core) -> Duration {
-    Duration::from_millis(u64::try_from(core.rules.lease_ms / 3).unwrap_or(1).max(1))
 }

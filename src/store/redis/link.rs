@@ -297,27 +297,3 @@ fn eval(script: By<'_>, keys: &[Vec<u8>], args: &[Vec<u8>]) -> Cmd {
 fn is_unknown_script(error: &LinkError) -> bool {
     matches!(error, LinkError::Refused(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript))
 }
-
-/// What another relay rings.
-pub struct Subscription(redis::aio::PubSub);
-
-impl Subscription {
-    /// The next message; `None` when the connection has ended.
-    pub async fn next(&mut self) -> Option<Vec<u8>> {
-        use futures_util::StreamExt as _;
-        let message = self.0.on_message().next().await?;
-        Some(message.get_payload_bytes().to_vec())
-    }
-}
-
-impl Link {
-    /// Subscribes to a channel.
-    ///
-    /// # Errors
-    /// [`LinkError`].
-    pub async fn subscribe(&self, channel: &[u8]) -> Result<Subscription, LinkError> {
-        let mut subscription = self.client.get_async_pubsub().await.map_err(classed)?;
-        subscription.subscribe(channel).await.map_err(classed)?;
-        Ok(Subscription(subscription))
-    }
-}
