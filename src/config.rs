@@ -16,6 +16,7 @@ pub mod values;
 pub mod vars;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -214,12 +215,23 @@ pub enum DurabilityWanted {
     Relaxed,
 }
 
+impl fmt::Display for DurabilityWanted {
+    /// The word of the file.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Strict => "strict",
+            Self::Managed => "managed",
+            Self::Relaxed => "relaxed",
+        })
+    }
+}
+
 /// Files for TLS to Redis, each PEM.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct StoreTls {
     /// Certificates to trust in place of the system's.
     pub ca_file: Option<PathBuf>,
-    /// Our own certificate, where the server asks for one.
+    /// Our own certificate, where the server asks for one; never without its key.
     pub cert_file: Option<PathBuf>,
     /// Its key.
     pub key_file: Option<PathBuf>,

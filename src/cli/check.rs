@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use super::given;
 use crate::config::keys::show;
-use crate::config::{Config, Scope, Source, StoreUrl, Target, TypeFilter};
+use crate::config::{Config, Scope, Source, StoreConfig, StoreUrl, Target, TypeFilter};
 
 mod online;
 
@@ -56,12 +56,7 @@ pub fn summary(config: &Config) -> String {
     if config.targets.is_empty() {
         line(&mut lines, "no targets", "events are verified and kept, and delivered nowhere");
     }
-    let place = match &config.store.url {
-        StoreUrl::Sqlite(path) => format!("sqlite:{}", path.display()),
-        StoreUrl::Redis(url) => url.to_string(),
-    };
-    let kept = [config.store.retention, config.store.dead_letter_retention].map(show);
-    line(&mut lines, "store", &format!("{place}, events for {}, dead letters for {}", kept[0], kept[1]));
+    line(&mut lines, "store", &store_facts(&config.store));
     line(&mut lines, "admin", &admin_facts(config));
     // Writing into a String cannot fail.
     let _ = writeln!(lines, "\nconfiguration {} is good", config.fingerprint);
@@ -96,6 +91,18 @@ fn target_facts(target: &Target) -> String {
         names => names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
     };
     format!("{}://{host}{port}, {types} from {sources}", target.url.scheme())
+}
+
+fn store_facts(store: &StoreConfig) -> String {
+    let kept = [store.retention, store.dead_letter_retention].map(show);
+    let kept = format!("events for {}, dead letters for {}", kept[0], kept[1]);
+    match &store.url {
+        StoreUrl::Sqlite(path) => format!("sqlite:{}, {kept}", path.display()),
+        StoreUrl::Redis(url) => format!(
+            "{url}, prefix {}, durability {}, wait_replicas {}, {kept}",
+            store.prefix, store.durability, store.wait_replicas
+        ),
+    }
 }
 
 fn admin_facts(config: &Config) -> String {

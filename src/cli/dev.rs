@@ -18,7 +18,7 @@ use super::given::{self, Misuse};
 use super::{EXIT_FAILURE, sample};
 use crate::app::{self, Options, Running};
 use crate::clock::Clock;
-use crate::config::{self, StoreUrl, values};
+use crate::config::{self, StoreConfig, StoreUrl, values};
 use crate::secret::SigningSecret;
 use crate::store::sqlite::Memory;
 use crate::telemetry;
@@ -29,6 +29,8 @@ const SAMPLES: [&str; 3] = ["user.created", "organizationMembership.created", "s
 const ONCE_MAX: Duration = Duration::from_secs(60);
 /// Taken where they are free, so that the address is the same each time; else any free port.
 const PORTS: [u16; 2] = [8080, 8081];
+/// What the keys of a demonstration begin with in a Redis that others may use as well.
+const REDIS_PREFIX: &str = "clerk-relay-dev";
 
 /// Arguments of `dev`.
 #[derive(Debug, clap::Args)]
@@ -39,9 +41,10 @@ pub struct Args {
     /// Sign and verify with this secret, the one your app has [default: a new one]
     #[arg(long, value_name = "WHSEC")]
     secret: Option<String>,
-    /// Keep events here, such as sqlite:dev.db [default: a temporary folder]
-    #[arg(long, value_name = "URL", value_parser = values::store_url)]
-    store: Option<StoreUrl>,
+    /// Keep events here, such as sqlite:dev.db or redis://localhost [default: a temporary folder]
+    // Not parsed by clap, which would repeat a wrong one with its password.
+    #[arg(long, value_name = "URL")]
+    store: Option<String>,
     /// Take webhooks on this address [default: 127.0.0.1:8080, or a free port]
     #[arg(long, value_name = "ADDR")]
     listen: Option<SocketAddr>,
@@ -76,11 +79,13 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
             (receiver.url.clone(), Some(receiver))
         }
     };
-    let text = configuration(&args, &secret, &forward, &folder.path().join("relay.db"));
+    let store = store_section(args.store.as_deref(), &folder.path().join("relay.db"))?;
+    let text = configuration(&args, &secret, &forward, &store);
     let (config, _) = config::load(&text, "dev", &|_| None).map_err(Misuse::Arguments)?;
     let options = Options { memory: Memory::Allowed, clock: Clock::system() };
+    let note = store_note(&config.store);
     let running = app::start(config, options).await?;
-    introduce(&args, &running, &forward);
+    introduce(&args, &running, &forward, &note);
 
     let ended = tokio::select! {
         ended = play(&args, &running, &secret) => ended,
@@ -126,15 +131,11 @@ async fn play(args: &Args, running: &Running, secret: &SigningSecret) -> anyhow:
 }
 
 /// The configuration of the demonstration, as a user would write it.
-fn configuration(args: &Args, secret: &SigningSecret, forward: &Url, temporary: &Path) -> String {
+fn configuration(args: &Args, secret: &SigningSecret, forward: &Url, store: &serde_json::Value) -> String {
     let [port, admin_port] = PORTS.map(free_port);
     let listen = args.listen.unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port));
     // Whoever asks for any free port means both.
     let admin_port = if [0, admin_port].contains(&listen.port()) { 0 } else { admin_port };
-    let store = match &args.store {
-        Some(StoreUrl::Sqlite(path)) => path,
-        Some(StoreUrl::Redis(_)) | None => temporary,
-    };
     // JSON is YAML, and quotes whatever a path or a URL may hold.
     let config = serde_json::json!({
         "listen": listen,
@@ -144,11 +145,41 @@ fn configuration(args: &Args, secret: &SigningSecret, forward: &Url, temporary: 
             "start": "beginning",
             "retry": { "initial": "1s", "multiplier": 2, "max": "30s" },
         } },
-        "store": { "url": literal(&format!("sqlite:{}", store.display())) },
+        "store": store,
         "admin": { "listen": format!("127.0.0.1:{admin_port}") },
         "shutdown_grace": "5s",
     });
     config.to_string()
+}
+
+/// The section `store` of the demonstration: what `--store` says, else a file at `temporary`.
+///
+/// # Errors
+/// [`Misuse::Store`].
+fn store_section(given: Option<&str>, temporary: &Path) -> Result<serde_json::Value, Misuse> {
+    let Some(url) = given else {
+        return Ok(serde_json::json!({ "url": literal(&format!("sqlite:{}", temporary.display())) }));
+    };
+    Ok(match values::store_url(url).map_err(Misuse::Store)? {
+        StoreUrl::Sqlite(_) => serde_json::json!({ "url": literal(url) }),
+        // A demonstration takes any Redis as it is, and stays out of a real relay's keys.
+        StoreUrl::Redis(_) => serde_json::json!({
+            "url": literal(url),
+            "durability": "relaxed",
+            "prefix": REDIS_PREFIX,
+        }),
+    })
+}
+
+/// Where events are kept, for people; without user and password.
+fn store_note(store: &StoreConfig) -> String {
+    match &store.url {
+        StoreUrl::Sqlite(path) => format!("sqlite:{}", path.display()),
+        StoreUrl::Redis(url) => format!(
+            "{url} (durability {}: a demonstration may lose events; its keys begin with {{{}}})",
+            store.durability, store.prefix
+        ),
+    }
 }
 
 /// The text as a configuration must have it where it names no variables.
@@ -161,7 +192,7 @@ fn free_port(wanted: u16) -> u16 {
     std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, wanted)).map_or(0, |_| wanted)
 }
 
-fn introduce(args: &Args, running: &Running, forward: &Url) {
+fn introduce(args: &Args, running: &Running, forward: &Url, store_note: &str) {
     anstream::println!(
         "clerk-relay {} — a relay on this machine, nothing to set up",
         env!("CARGO_PKG_VERSION")
@@ -173,6 +204,9 @@ fn introduce(args: &Args, running: &Running, forward: &Url) {
     } else {
         "built in; it fails the first attempt of each event"
     };
+    if args.store.is_some() {
+        anstream::println!("  store      {store_note}");
+    }
     anstream::println!("  target     {forward} ({note})\n");
 }
 
@@ -187,4 +221,41 @@ fn hint(args: &Args, running: &Running, secret: &SigningSecret, ingress: &Url) {
     anstream::println!("  curl -s http://{admin}/api/v1/dead-letters    what was given up");
     anstream::println!("  {} send user.updated --to {ingress} --secret {secret}", program.display());
     anstream::println!("Then `clerk-relay init` writes a relay.yaml for your own app. Ctrl-C ends.\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::DurabilityWanted;
+
+    fn store(given: Option<&str>) -> StoreConfig {
+        let args =
+            Args { forward: None, secret: None, store: None, listen: None, once: true, verbose: false };
+        let forward = "http://localhost:1/".parse().unwrap();
+        let section = store_section(given, Path::new("temporary.db")).unwrap();
+        let text = configuration(&args, &SigningSecret::from_key(&[7; 24]), &forward, &section);
+        config::load(&text, "dev", &|_| None).unwrap().0.store
+    }
+
+    #[test]
+    fn a_demonstration_keeps_events_where_it_is_told_to() {
+        assert_eq!(store(None).url, StoreUrl::Sqlite("temporary.db".into()));
+        assert_eq!(store(Some("sqlite:${x}.db")).url, StoreUrl::Sqlite("${x}.db".into()));
+    }
+
+    #[test]
+    fn a_demonstration_on_redis_is_relaxed_and_keeps_to_its_own_keys() {
+        let store = store(Some("rediss://ann:a%2Fb${x}@cache:6380/3"));
+        assert_eq!((store.durability, store.prefix.as_str()), (DurabilityWanted::Relaxed, REDIS_PREFIX));
+        let note = store_note(&store);
+        assert!(note.starts_with("rediss://cache:6380/3 (durability relaxed"), "{note}");
+        let StoreUrl::Redis(url) = store.url else { panic!("a Redis") };
+        assert_eq!(url.password.as_deref(), Some("a/b${x}"));
+    }
+
+    #[test]
+    fn an_address_that_is_none_is_not_repeated() {
+        let told = store_section(Some("redis://ann:hunter2"), Path::new("t")).unwrap_err().to_string();
+        assert!(told.starts_with("--store has a port") && !told.contains("hunter2"), "{told}");
+    }
 }

@@ -9,7 +9,9 @@ use std::process::ExitCode;
 use url::Url;
 
 use super::EXIT_USAGE;
+use crate::config::keys::Kind;
 use crate::config::text::{self, Named, NoText};
+use crate::config::values::BadValue;
 use crate::config::{self, Config, Mistakes, Paint, Warning};
 use crate::secret::{BadSecret, SigningSecret};
 
@@ -40,6 +42,9 @@ pub enum Misuse {
         #[source]
         why: BadSecret,
     },
+    /// No address of a store. Not repeated: it may hold a password.
+    #[error("--store {0}; accepted: {accepted}", accepted = Kind::StoreUrl.accepted())]
+    Store(BadValue),
     /// Nothing to sign with.
     #[error("there is nothing to sign with: give --secret, or set {VARIABLE_SECRET}")]
     NoSecret,
@@ -77,6 +82,7 @@ impl Misuse {
             Self::NoText(_)
             | Self::Arguments(_)
             | Self::Secret { .. }
+            | Self::Store(_)
             | Self::NoSecret
             | Self::Address { .. }
             | Self::NoSample { .. }

@@ -1,10 +1,12 @@
 //! Text → checked configuration. Every section is read to its end whatever is wrong before it, so that all mistakes
 //! are told at once.
 //!
-//! Reads files only where the text says so (`${file:…}`, `ca_file`); the environment is an argument.
+//! Reads files only where the text says so (`${file:…}`, PEM files); the environment is an argument.
 
 mod operate;
+mod pem;
 mod source;
+mod store;
 mod target;
 
 use std::ops::Range;
@@ -81,7 +83,7 @@ fn read_top(root: &Node, findings: &mut Findings) -> Config {
         listen,
         sources: sources.into_iter().map(Arc::new).collect(),
         targets: targets.into_iter().map(Arc::new).collect(),
-        store: operate::store(&top, findings),
+        store: store::read(&top, findings),
         admin,
         log: operate::log(&top, findings),
         limits,

@@ -23,6 +23,8 @@ pub enum Section {
     Retry,
     /// `store`.
     Store,
+    /// `tls` of the store.
+    Tls,
     /// `admin`.
     Admin,
     /// One of `admin.tokens`.
@@ -35,12 +37,13 @@ pub enum Section {
 
 impl Section {
     /// All of them, in the order of the reference.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Top,
         Self::Source,
         Self::Target,
         Self::Retry,
         Self::Store,
+        Self::Tls,
         Self::Admin,
         Self::Token,
         Self::Log,
@@ -55,6 +58,7 @@ impl Section {
             Self::Target => "targets.<name>.",
             Self::Retry => "targets.<name>.retry.",
             Self::Store => "store.",
+            Self::Tls => "store.tls.",
             Self::Admin => "admin.",
             Self::Token => "admin.tokens[].",
             Self::Log => "log.",
@@ -70,6 +74,7 @@ impl Section {
             Self::Target => "a target",
             Self::Retry => "`retry`",
             Self::Store => "`store`",
+            Self::Tls => "`tls`",
             Self::Admin => "`admin`",
             Self::Token => "an admin token",
             Self::Log => "`log`",
@@ -93,10 +98,12 @@ pub enum Kind {
     Url,
     /// An http or https URL of a proxy; may carry credentials.
     ProxyUrl,
-    /// `sqlite:PATH`.
+    /// `sqlite:PATH`, or the address of a Redis; may carry credentials.
     StoreUrl,
-    /// A PEM file.
+    /// A PEM file with certificates.
     PemFile,
+    /// A PEM file with a private key.
+    PemKeyFile,
     /// A duration within these bounds.
     Duration {
         /// The shortest.
@@ -179,8 +186,12 @@ impl Kind {
             Self::Path => "a path such as `/webhooks/clerk`, not below `/health`".into(),
             Self::Url => "an http or https URL, such as `https://app.example.com/api/webhooks/clerk`".into(),
             Self::ProxyUrl => "an http or https URL, such as `http://proxy.internal:3128`".into(),
-            Self::StoreUrl => "`sqlite:PATH`, such as `sqlite:relay.db` or `sqlite:/data/relay.db`".into(),
+            Self::StoreUrl => "`sqlite:PATH`, such as `sqlite:/data/relay.db`; or a Redis: `redis://HOST`, \
+                `redis+cluster://HOST,HOST`, `redis+sentinel://HOST,HOST/MASTER` (each with TLS as `rediss…`), \
+                `redis+unix:///PATH`"
+                .into(),
             Self::PemFile => "the path of a file with PEM certificates".into(),
+            Self::PemKeyFile => "the path of a file with a PEM private key".into(),
             Self::Duration { min, max } => {
                 format!("a duration from {} to {}", show(*min), show(*max))
             }
@@ -222,6 +233,7 @@ impl Kind {
             | Self::Address
             | Self::Path
             | Self::PemFile
+            | Self::PemKeyFile
             | Self::Duration { .. }
             | Self::Size { .. }
             | Self::Count { .. }

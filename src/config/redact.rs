@@ -176,10 +176,27 @@ fn is_shown(kind: &Kind, written: &str) -> bool {
     match kind.visibility() {
         Visibility::Shown => plain,
         Visibility::ShownWithoutCredentials => {
-            plain && (!written.contains(['@', '?']) || is_only_references(written))
+            plain && (!may_hold_login(written) || is_only_references(written))
         }
         Visibility::Hidden => is_only_references(written),
     }
+}
+
+/// Whether a URL as written may hold a login or a query, also where it is cut short: `redis://:password` is what is left
+/// of one without its host. A host with a port that is no number is taken for one, and hidden for nothing.
+fn may_hold_login(written: &str) -> bool {
+    if written.contains(['@', '?']) {
+        return true;
+    }
+    let Some((_, rest)) = written.split_once("://") else { return false };
+    let authority = rest.split(['/', '"', '\'']).next().unwrap_or_default().trim_end();
+    let is_port = |text: &str| (1..=5).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+    authority.split(',').any(|place| {
+        // The colons of an IPv6 address are none that a password could follow.
+        let from = if place.starts_with('[') { place.find(']').unwrap_or(0) } else { 0 };
+        let colon = place[from..].find(':').map(|index| from + index);
+        colon.is_some_and(|colon| colon == 0 || !is_port(&place[colon + 1..]))
+    })
 }
 
 /// Whether a scalar as written is nothing but `${X}` and `${file:…}`: a default may be a secret.
@@ -280,6 +297,14 @@ mod tests {
                 "targets:\n a:\n  headers:\n   X: |\n    one\n    two\n",
                 "targets:\n a:\n  headers:\n   X: |\n    …\n    …\n",
             ),
+            ("store: {url: \"redis://:hunter2\"}\n", "store: {url: …}\n"),
+            ("store: {url: redis://ann:hunter2}\n", "store: {url: …}\n"),
+            ("store: {url: 'redis://ann:hun]ter2'}\n", "store: {url: …}\n"),
+            ("store: {url: redis://:12345}\n", "store: {url: …}\n"),
+            ("store: {url: \"redis://h:6379,h/1\"}\n", "store: {url: \"redis://h:6379,h/1\"}\n"),
+            ("store: {url: \"redis://[::1]:6379\"}\n", "store: {url: \"redis://[::1]:6379\"}\n"),
+            ("store:\n url: redis://ann:hunter2\n b: [\n", "store:\n url: …:…:…\n b: [\n"),
+            ("store:\n url: redis://h:6379\n b: [\n", "store:\n url: redis://h:6379\n b: [\n"),
             ("? [a, b]\n: c\n", "? […, …]\n: …\n"),
             ("a: &anchor {b: c}\n", "a: &… {…: …}\n"),
         ] {

@@ -12,6 +12,9 @@ const VARIABLE: &str = r"\$\{[^}]+\}";
 /// A source's or target's name.
 const NAME: &str = "^[a-z0-9_-]{1,40}$";
 
+/// The URL of a store.
+const STORE: &str = r"^(sqlite:.|rediss?(\+cluster|\+sentinel)?://.|redis\+unix://.)";
+
 /// The whole schema.
 pub fn schema() -> Value {
     let mut root = section(Section::Top);
@@ -33,6 +36,7 @@ fn definition(section: Section) -> &'static str {
         Section::Target => "target",
         Section::Retry => "retry",
         Section::Store => "store",
+        Section::Tls => "tls",
         Section::Admin => "admin",
         Section::Token => "token",
         Section::Log => "log",
@@ -54,6 +58,12 @@ fn section(section: Section) -> Map<String, Value> {
     }
     if section == Section::Token {
         object.insert("oneOf".into(), json!([{"required": ["token"]}, {"required": ["sha256"]}]));
+    }
+    if section == Section::Tls {
+        object.insert(
+            "dependentRequired".into(),
+            json!({"cert_file": ["key_file"], "key_file": ["cert_file"]}),
+        );
     }
     if section == Section::Target {
         object.insert("not".into(), json!({"required": ["signing_secret", "signing_secrets"]}));
@@ -89,12 +99,13 @@ fn kind(kind: &Kind) -> Map<String, Value> {
         | Kind::Url
         | Kind::ProxyUrl
         | Kind::PemFile
+        | Kind::PemKeyFile
         | Kind::SigningSecret
         | Kind::Token
         | Kind::TokenSha256 => text(),
         Kind::Name => or_variable(&[json!({"type": "string", "pattern": NAME})]),
         Kind::Path => or_variable(&[json!({"type": "string", "pattern": "^/"})]),
-        Kind::StoreUrl => or_variable(&[json!({"type": "string", "pattern": "^sqlite:."})]),
+        Kind::StoreUrl => or_variable(&[json!({"type": "string", "pattern": STORE})]),
         Kind::Duration { .. } => {
             or_variable(&[json!({"type": "string", "pattern": "[0-9]"}), json!({"const": 0})])
         }

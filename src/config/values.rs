@@ -12,7 +12,9 @@ use jiff::SpanRelativeTo;
 use url::Url;
 
 use super::keys::{show, show_size};
+use super::redis_url::BadRedisUrl;
 use super::{StoreUrl, TypeFilter};
+use crate::event::TargetName;
 
 /// The longest event type pattern, in characters; Clerk's longest type has 31.
 const PATTERN_CHARS_MAX: usize = 128;
@@ -101,9 +103,9 @@ pub enum BadValue {
     /// Not `[a-z0-9_-]{1,40}`.
     #[error("is not a name")]
     NotAName,
-    /// A store that a later version will know.
-    #[error("names a store that is not available in this version")]
-    PlannedStore,
+    /// No address of a Redis store, although it begins like one.
+    #[error(transparent)]
+    Redis(#[from] BadRedisUrl),
     /// No store at all.
     #[error("does not name a store")]
     NotAStore,
@@ -212,15 +214,11 @@ pub fn url(text: &str) -> Result<Url, BadValue> {
     }
 }
 
-/// The schemes of stores that a later version will know.
-const PLANNED_SCHEMES: [&str; 5] =
-    ["redis:", "rediss:", "redis+cluster:", "rediss+cluster:", "redis+sentinel:"];
-
 /// The URL of a store.
 pub fn store_url(text: &str) -> Result<StoreUrl, BadValue> {
     let text = text.trim();
-    if PLANNED_SCHEMES.iter().any(|scheme| text.starts_with(scheme)) {
-        return Err(BadValue::PlannedStore);
+    if text.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("redis")) {
+        return Ok(StoreUrl::Redis(text.parse()?));
     }
     match text.strip_prefix("sqlite:") {
         None | Some("") => Err(BadValue::NotAStore),
@@ -229,6 +227,11 @@ pub fn store_url(text: &str) -> Result<StoreUrl, BadValue> {
         Some(path) if path.ends_with('/') => Err(BadValue::Folder),
         Some(path) => Ok(StoreUrl::Sqlite(path.into())),
     }
+}
+
+/// A name by the rule of sources and targets.
+pub fn name(text: &str) -> Result<String, BadValue> {
+    text.parse::<TargetName>().map(|_| text.to_owned()).map_err(|_| BadValue::NotAName)
 }
 
 /// An address range, or a single address.
@@ -326,12 +329,14 @@ mod tests {
     }
 
     #[test]
-    fn a_store_is_a_plain_file() {
+    fn a_store_is_a_plain_file_or_a_redis() {
         assert_eq!(store_url("sqlite:a/relay.db"), Ok(StoreUrl::Sqlite("a/relay.db".into())));
         assert_eq!(store_url("sqlite:/data/"), Err(BadValue::Folder));
         assert_eq!(store_url("sqlite::memory:"), Err(BadValue::NotAFile));
         assert_eq!(store_url("sqlite:a.db?mode=ro"), Err(BadValue::NotAFile));
-        assert_eq!(store_url("redis://localhost"), Err(BadValue::PlannedStore));
+        assert!(matches!(store_url(" redis://localhost/1 "), Ok(StoreUrl::Redis(url)) if url.database == 1));
+        assert_eq!(store_url("redis://"), Err(BadValue::Redis(BadRedisUrl::NoHost)));
+        assert_eq!(store_url("valkey://localhost"), Err(BadValue::NotAStore));
         assert_eq!(store_url("sqlite:"), Err(BadValue::NotAStore));
     }
 

@@ -67,13 +67,10 @@ fn every_default_and_every_example_of_the_table_is_accepted() {
                 Ok(_) => Vec::new(),
                 Err(mistakes) => mistakes.reasons().map(|(_, reason)| reason.to_owned()).collect(),
             };
-            // The one example that names a file of the operator's.
-            let expected: &[&str] = if key.name == "ca_file" {
-                &["`ca_file` cannot be read: there is no such file"]
-            } else {
-                &[]
-            };
-            assert_eq!(told, expected, "in\n{text}");
+            // Examples that name a file of the operator's: it is not on this machine.
+            assert_eq!(told.is_empty(), !text.contains("/etc/ssl/"), "{told:?} in\n{text}");
+            let is_absent = |reason: &String| reason.ends_with("cannot be read: there is no such file");
+            assert!(told.iter().all(is_absent), "{told:?} in\n{text}");
         }
     }
 }
@@ -93,7 +90,18 @@ fn with_key(key: &keys::Key, value: &str) -> String {
         Section::Target if key.name == "url" => source(secrets) + &format!("targets: {{app: {{{pair}}}}}\n"),
         Section::Target => source(secrets) + &format!("targets: {{app: {{{url}, {pair}}}}}\n"),
         Section::Retry => source(secrets) + &format!("targets: {{app: {{{url}, retry: {{{pair}}}}}}}\n"),
+        Section::Store if ["durability", "wait_replicas", "prefix", "tls"].contains(&key.name) => {
+            source(secrets) + &format!("store: {{url: \"rediss://localhost\", {pair}}}\n")
+        }
         Section::Store => source(secrets) + &format!("store: {{{pair}}}\n"),
+        Section::Tls => {
+            let other = match key.name {
+                "cert_file" => ", key_file: /etc/ssl/relay-key.pem",
+                "key_file" => ", cert_file: /etc/ssl/relay.pem",
+                _ => "",
+            };
+            source(secrets) + &format!("store: {{url: \"rediss://localhost\", tls: {{{pair}{other}}}}}\n")
+        }
         Section::Admin => source(secrets) + &format!("admin: {{{pair}}}\n"),
         Section::Token => {
             let rest = match key.name {
@@ -111,7 +119,7 @@ fn with_key(key: &keys::Key, value: &str) -> String {
 #[test]
 fn every_planned_key_is_refused_as_planned() {
     let titles: BTreeSet<_> = keys::PLANNED.iter().map(|(section, _)| section.title()).collect();
-    assert_eq!(titles.len(), 3);
+    assert_eq!(titles.len(), 2);
     for (section, name) in keys::PLANNED {
         let key = keys::Key { name, section: *section, ..keys::KEYS[0] };
         let told = mistakes(&with_key(&key, "x"));
@@ -140,7 +148,7 @@ targets:
     proxy: http://SECRET:SECRET@proxy/
     secret: {nested: [SECRET, {deep: SECRET}]}
     timeout: 5s
-store: {url: \"redis://:SECRET@host\"}
+store: {url: \"redis://user:SECRET@host,host\", tls: {key: SECRET}}
 admin:
   tokens: [{name: ops, token: SECRET, can: write}, {name: two, sha256: \"SECRET\"}]
 heartbeat_url: https://SECRET.example.com

@@ -10,6 +10,7 @@ mod apps;
 mod config;
 mod config_commands;
 mod config_keys;
+mod config_redis;
 mod contract;
 mod ingress;
 mod kill;

@@ -207,7 +207,7 @@ fn mistakes_on_the_command_line_exit_64_and_name_the_argument() {
         (&["send", "user.created", "--source", "nobody"], "no source `nobody`"),
         (&["send", "user.created", "--secret", "whsec_???"], "--secret"),
         (&["dev", "--once", "--listen", ANY, "--secret", "whsec_???"], "--secret"),
-        (&["dev", "--once", "--listen", ANY, "--store", "redis://localhost"], "--store"),
+        (&["dev", "--once", "--listen", ANY, "--store", "redis://ann:hunter2"], "--store"),
         (&["dev", "--once", "--listen", ANY, "--store", "sqlite:folder/"], "--store"),
         (&["dev", "--once", "--listen", ANY, "--forward", "ftp://localhost/"], "--forward"),
         (&["send", "user.created", "--to", "http://localhost:9/", "--config", "absent.yaml"], "absent.yaml"),
@@ -216,6 +216,7 @@ fn mistakes_on_the_command_line_exit_64_and_name_the_argument() {
         let shown = text(&output);
         assert_eq!(output.status.code(), Some(64), "{args:?}: {shown}");
         assert!(shown.contains(told) && !shown.contains("signing_secrets"), "{args:?}: {shown}");
+        assert!(!shown.contains("hunter2"), "a password is repeated: {shown}");
     }
 }
 

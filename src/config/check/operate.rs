@@ -1,50 +1,17 @@
-//! The sections that operators turn: `store`, `admin`, `log` and `limits`.
+//! The sections that operators turn: `admin`, `log` and `limits`.
 
 use std::ops::Range;
 
 use tracing::Level;
 
 use super::section;
-use crate::config::keys::{Kind, Section, show};
+use crate::config::keys::Section;
 use crate::config::mistakes::Findings;
 use crate::config::raw::{Node, Value};
 use crate::config::read::{self, Fields};
 use crate::config::values::{self, BadValue, TOKEN_CHARS_MIN};
-use crate::config::{
-    Admin, AdminToken, DurabilityWanted, Limits, Log, LogFormat, Scope, StoreConfig, StoreTls,
-};
-use crate::event::TargetName;
+use crate::config::{Admin, AdminToken, Limits, Log, LogFormat, Scope};
 use crate::secret::TokenDigest;
-
-pub(super) fn store(top: &Fields<'_>, findings: &mut Findings) -> StoreConfig {
-    let fields = section(top, "store", Section::Store, findings);
-    let url = fields.value("url", findings, values::store_url);
-    let retention = fields.duration("retention", findings);
-    let dead_letter_retention = fields.duration("dead_letter_retention", findings);
-    let dedupe = fields.optional("dedupe", findings, |text| {
-        let Kind::Duration { min, max } = fields.key("dedupe").kind else { return values::duration(text) };
-        values::duration_within(text, min, max)
-    });
-    if dedupe.is_some_and(|dedupe| dedupe < retention) {
-        let reason = format!("`dedupe` is shorter than `retention`, which is {}", show(retention));
-        let help = "an event that is still kept has to be known as a duplicate; leave `dedupe` out, or make it longer";
-        findings.mistake(fields.blame("dedupe"), reason, help);
-    }
-    let dedupe = dedupe.unwrap_or(DEDUPE_DEFAULT).max(retention);
-    StoreConfig {
-        url,
-        retention,
-        dead_letter_retention,
-        dedupe,
-        durability: DurabilityWanted::Strict,
-        wait_replicas: 0,
-        prefix: "relay".to_owned(),
-        tls: StoreTls::default(),
-    }
-}
-
-/// A week: Clerk's sender retries for little more than a day, and people replay by hand within days.
-const DEDUPE_DEFAULT: std::time::Duration = std::time::Duration::from_secs(7 * 24 * 3600);
 
 pub(super) fn admin(top: &Fields<'_>, findings: &mut Findings) -> Admin {
     let fields = section(top, "admin", Section::Admin, findings);
@@ -96,10 +63,8 @@ fn read_tokens(list_at: Range<usize>, nodes: &[Node], findings: &mut Findings) -
 }
 
 fn read_token(fields: &Fields<'_>, findings: &mut Findings) -> Option<AdminToken> {
-    let name = fields.optional("name", findings, |text| {
-        // Tokens are named by the rule of targets: both become labels.
-        text.parse::<TargetName>().map(|_| text.to_owned()).map_err(|_| BadValue::NotAName)
-    });
+    // Tokens are named by the rule of targets: both become labels.
+    let name = fields.optional("name", findings, values::name);
     let can = fields.value("can", findings, |text| match text {
         "read" => Ok(Scope::Read),
         "write" => Ok(Scope::Write),

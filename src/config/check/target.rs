@@ -1,13 +1,12 @@
 //! `targets`: where events go, with which signature, how often.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 
 use super::source::{secret, secrets};
-use super::{patterns, section};
+use super::{patterns, pem, section};
 use crate::backoff::RetryPolicy;
 use crate::config::keys::{self, Kind, Section};
 use crate::config::mistakes::Findings;
@@ -15,7 +14,6 @@ use crate::config::raw::Entry;
 use crate::config::read::{self, Fields};
 use crate::config::redact::shown_name;
 use crate::config::values::{self, BadValue};
-use crate::config::vars::reason_of;
 use crate::config::{Source, Target, TypeFilter};
 use crate::event::catalog::KNOWN_TYPES;
 use crate::event::{SourceName, TargetName};
@@ -104,7 +102,7 @@ fn read_one(
             "beginning" => Ok(Start::Beginning),
             _ => Err(BadValue::NotAChoice),
         }),
-        ca_file: read_ca_file(fields, findings),
+        ca_file: pem::authorities(fields, "ca_file", findings),
         proxy: fields.optional("proxy", findings, values::url),
     };
     (name.is_some() && url.is_some()).then_some(target)
@@ -281,22 +279,4 @@ fn read_expire(fields: &Fields<'_>, findings: &mut Findings) -> BTreeMap<String,
         }
     }
     expire
-}
-
-fn read_ca_file(fields: &Fields<'_>, findings: &mut Findings) -> Option<PathBuf> {
-    let path = PathBuf::from(fields.optional("ca_file", findings, values::text)?);
-    let reason = match std::fs::read(&path) {
-        Err(error) => format!("`ca_file` cannot be read: {}", reason_of(&error)),
-        Ok(pem) => match reqwest::Certificate::from_pem_bundle(&pem) {
-            Ok(certificates) if certificates.is_empty() => "`ca_file` holds no certificate".into(),
-            // Parsing alone does not look into the certificates; making a client does.
-            Ok(certificates) => match reqwest::Client::builder().tls_certs_only(certificates).build() {
-                Ok(_) => return Some(path),
-                Err(_) => "`ca_file` holds a certificate that cannot be used".into(),
-            },
-            Err(_) => "`ca_file` is not a PEM file".into(),
-        },
-    };
-    findings.mistake(fields.blame("ca_file"), reason, read::accepted(&Kind::PemFile));
-    None
 }

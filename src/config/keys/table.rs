@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::Absent::{Required, Told, Value};
-use super::Section::{Admin, Limits, Log, Retry, Source, Store, Target, Token, Top};
+use super::Section::{Admin, Limits, Log, Retry, Source, Store, Target, Tls, Token, Top};
 use super::{Absent, Key, Kind, Section};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -117,13 +117,29 @@ pub const KEYS: &[Key] = &[
     key(Retry, "give_up_after", span(SECOND, YEAR), Value("3d"),
         "Give up when the first attempt is longer ago than this.", "3d"),
 
-    key(Store, "url", Kind::StoreUrl, Value("sqlite:relay.db"), "Which store; the path is relative to the working directory.",
-        "sqlite:relay.db"),
+    key(Store, "url", Kind::StoreUrl, Value("sqlite:relay.db"),
+        "Which store: a file (its path is relative to the working directory), or a Redis that many relays may share. \
+         User and password of a Redis stand before the host, percent-encoded.",
+        "rediss://:${REDIS_PASSWORD}@redis.internal"),
     key(Store, "retention", span(MINUTE, YEAR), Value("7d"),
         "Events are kept this long; longer while a delivery is unfinished or dead.", "7d"),
     key(Store, "dead_letter_retention", span(MINUTE, YEAR), Value("30d"), "Dead letters are kept this long.", "30d"),
     key(Store, "dedupe", span(MINUTE, YEAR), Told("`7d`, or `retention` where that is longer"),
         "How long the same `svix-id` counts as a duplicate; at least `retention`.", "7d"),
+    key(Store, "durability", Kind::Choice(&["strict", "managed", "relaxed"]), Value("strict"),
+        "Redis only. `strict`: its own settings must prove that it keeps what is answered; `managed`: you declare it, \
+         where a hosted Redis does not show them; `relaxed`: it may lose events.", "managed"),
+    key(Store, "wait_replicas", count(0, 16), Value("0"),
+        "Redis only. An event is answered 2xx when this many replicas have it as well.", "1"),
+    key(Store, "prefix", Kind::Name, Value("relay"),
+        "Redis only. What its keys begin with; relays with the same one work together.", "relay"),
+    key(Store, "tls", Kind::One(Tls), Told("see `store.tls.*`"), "Redis only, for an address that begins with `rediss`.",
+        "{ca_file: /etc/ssl/redis-ca.pem}"),
+    key(Tls, "ca_file", Kind::PemFile, Told("the system's"), "Certificates to trust in place of the system's.",
+        "/etc/ssl/redis-ca.pem"),
+    key(Tls, "cert_file", Kind::PemFile, Told("none"), "The relay's own certificate, where Redis asks for one.",
+        "/etc/ssl/relay.pem"),
+    key(Tls, "key_file", Kind::PemKeyFile, Told("none"), "The key of `cert_file`.", "/etc/ssl/relay-key.pem"),
 
     key(Admin, "listen", Kind::Address, Value("127.0.0.1:8081"),
         "Where operators connect. Needs `tokens` unless it is a loopback address.", "127.0.0.1:8081"),
@@ -146,7 +162,8 @@ pub const KEYS: &[Key] = &[
     key(Limits, "in_flight_bytes", size(64 * KIB, 64 * GIB), Value("32 MiB"),
         "Bytes of bodies under way; more are answered 503.", "32 MiB"),
     key(Limits, "store_size", size(MIB, 64 * TIB), Value("8 GiB"),
-        "Bytes the store may use; above it, requests are answered 503.", "8 GiB"),
+        "Bytes the store may use; above it, requests are answered 503. With Redis, its own `maxmemory` where that is smaller.",
+        "8 GiB"),
 ];
 
 /// Keys that a later version will know: refused like unknown ones, but with a reason that saves a search.
@@ -155,10 +172,6 @@ pub const PLANNED: &[(Section, &str)] = &[
     (Target, "match"),
     (Target, "breaker"),
     (Target, "on_dead"),
-    (Store, "durability"),
-    (Store, "wait_replicas"),
-    (Store, "tls"),
-    (Store, "prefix"),
     (Top, "alarms"),
     (Top, "heartbeat_url"),
 ];
