@@ -11,6 +11,7 @@ mod bell;
 mod claim;
 mod codes;
 mod core;
+pub mod durability;
 mod entries;
 mod fullness;
 mod held;

@@ -14,14 +14,21 @@ mod settling;
 
 /// Makes a test of each law for each adapter.
 macro_rules! laws {
-    ($($module:ident: $($law:ident)*;)*) => {
-        mod on_sqlite {
+    ($($laws:tt)*) => {
+        laws_on!(on_sqlite, OnSqlite, $($laws)*);
+        laws_on!(on_redis, OnRedis, $($laws)*);
+    };
+}
+
+macro_rules! laws_on {
+    ($place:ident, $kind:ident, $($module:ident: $($law:ident)*;)*) => {
+        mod $place {
             $(mod $module {
                 $(
                     #[tokio::test]
                     async fn $law() {
                         use crate::contract::{harness, $module};
-                        $module::$law(&harness::OnSqlite).await;
+                        $module::$law(&harness::$kind).await;
                     }
                 )*
             })*

@@ -6,12 +6,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use clerk_relay::clock::Clock;
+use clerk_relay::config::{DurabilityWanted, StoreConfig, StoreTls, StoreUrl};
 use clerk_relay::event::{EventId, TargetName};
 use clerk_relay::lifecycle::attempt::{Attempt, ErrorClass, ReplyRead};
 use clerk_relay::lifecycle::{DeadReason, Ordering, Start, State, Transition};
 use clerk_relay::store::query::{
     DeliveryDetail, EventDetail, EventLookup, EventRef, Redrive, RedriveAction, Redriven, TargetOverview,
 };
+use clerk_relay::store::redis;
 use clerk_relay::store::sqlite::{self, Closed, Memory, Options, SqliteStore};
 use clerk_relay::store::{
     ClaimScope, ClaimWanted, Claimed, Ingested, Lease, Settle, Settled, Store, TargetChange, TargetSpec,
@@ -19,6 +21,7 @@ use clerk_relay::store::{
 use tempfile::TempDir;
 
 use crate::support::events;
+use crate::support::redis::RedisServer;
 
 pub const MINUTE: Duration = Duration::from_secs(60);
 pub const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -91,6 +94,61 @@ impl Kind for OnSqlite {
 impl Place for Folder {
     async fn open(&mut self, clock: &Clock) -> Arc<dyn Store> {
         let (store, closed) = open(options(&self.folder, self.setup, clock));
+        self.closed = Some(closed);
+        Arc::new(store)
+    }
+
+    async fn closed(&mut self) {
+        let closed = self.closed.take().expect("it was opened");
+        tokio::time::timeout(MINUTE, closed.wait()).await.expect("a dropped store closes");
+    }
+}
+
+/// The store for many relays, on a Redis of its own.
+pub struct OnRedis;
+
+struct Server {
+    /// Started when the store is first opened.
+    server: Option<RedisServer>,
+    setup: Setup,
+    closed: Option<redis::Closed>,
+}
+
+/// Options for a store on this Redis.
+pub fn redis_options(server: &RedisServer, setup: Setup, clock: &Clock) -> redis::Options {
+    redis::Options {
+        config: StoreConfig {
+            url: StoreUrl::Redis(server.redis_url()),
+            retention: setup.retention,
+            dead_letter_retention: setup.dead_letter_retention,
+            dedupe: setup.dedupe,
+            durability: DurabilityWanted::Strict,
+            wait_replicas: 0,
+            prefix: "relay".to_owned(),
+            tls: StoreTls::default(),
+        },
+        url: server.redis_url(),
+        size_max_bytes: setup.size_max_bytes,
+        wait_max: 14 * DAY,
+        lease: redis::LEASE_DEFAULT,
+        clock: clock.clone(),
+    }
+}
+
+impl Kind for OnRedis {
+    fn place(&self, setup: Setup) -> Box<dyn Place> {
+        Box::new(Server { server: None, setup, closed: None })
+    }
+}
+
+#[async_trait]
+impl Place for Server {
+    async fn open(&mut self, clock: &Clock) -> Arc<dyn Store> {
+        if self.server.is_none() {
+            self.server = Some(RedisServer::start().await);
+        }
+        let server = self.server.as_ref().expect("it was started");
+        let (store, closed) = redis::open(redis_options(server, self.setup, clock)).await.unwrap();
         self.closed = Some(closed);
         Arc::new(store)
     }
