@@ -321,7 +321,7 @@ pub struct Swept {
     pub events: u64,
     /// Dead letters and other ended deliveries whose retention was over.
     pub deliveries: u64,
-    /// Dedupe marks whose window was over.
+    /// Dedupe marks whose window was over; where the store lets them run out by themselves, none.
     pub marks: u64,
 }
 

@@ -69,6 +69,11 @@ impl Fullness {
         Some(fits)
     }
 
+    /// Something was removed: what was known is too high.
+    pub fn forget(&self) {
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     /// Asks the server.
     ///
     /// # Errors

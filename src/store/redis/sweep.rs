@@ -63,9 +63,12 @@ pub async fn sweep(core: &Core, max: u32, place: &AtomicU64) -> Result<Swept, St
         let mut values = reply::array(reply, WHAT)?.into_iter();
         let Some(events) = values.next() else { continue };
         let mut next = || values.next().ok_or(Odd(WHAT));
-        let deliveries = reply::number(next()?, WHAT)?;
+        let (events, deliveries) = (reply::number(events, WHAT)?, reply::number(next()?, WHAT)?);
         place.store(reply::number(next()?, WHAT)?, Ordering::Relaxed);
-        return Ok(Swept { events: reply::number(events, WHAT)?, deliveries, marks: 0 });
+        if events + deliveries > 0 {
+            core.fullness.forget();
+        }
+        return Ok(Swept { events, deliveries, marks: 0 });
     }
     Err(StoreError::Unavailable(None))
 }
