@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,11 +15,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::clock::Clock;
-use crate::config::{Config, StoreUrl};
+use crate::config::{Config, RedisUrl, StoreUrl};
 use crate::delivery::send::{Sender, SenderError};
+use crate::lifecycle::MAX_WAIT_DEFAULT;
 use crate::shutdown::Shutdown;
 use crate::store::query::Durability;
 use crate::store::readiness::Readiness;
+use crate::store::redis;
 use crate::store::sqlite::{self, Memory, OpenError};
 use crate::store::{Store, StoreError, TargetChange, TargetSpec};
 use crate::{admin, delivery, ingress, upkeep};
@@ -52,6 +55,15 @@ pub enum StartError {
     /// The store cannot be opened.
     #[error("cannot open the store")]
     Open(#[from] OpenError),
+    /// The store in Redis cannot be opened.
+    #[error("cannot open the store at {url}")]
+    OpenRedis {
+        /// Its address, without a login.
+        url: RedisUrl,
+        /// Why: not reached, not durable, too old.
+        #[source]
+        source: redis::OpenError,
+    },
     /// The store does not take the targets.
     #[error("cannot declare the targets in the store")]
     Declare(#[from] StoreError),
@@ -86,7 +98,8 @@ pub struct Running {
     shutdown: Shutdown,
     /// One task per flow, named; ended by `shutdown` alone.
     flows: JoinSet<&'static str>,
-    store_closed: sqlite::Closed,
+    /// Resolves when the store has written everything and let go of it.
+    store_closed: Closed,
     delay: Duration,
     grace: Duration,
 }
@@ -102,7 +115,7 @@ pub async fn start(config: Config, options: Options) -> Result<Running, StartErr
     let admin_addr = admin_listener.local_addr().unwrap_or(config.admin.listen);
     let senders: Vec<Sender> =
         config.targets.iter().map(AsRef::as_ref).map(Sender::new).collect::<Result<_, _>>()?;
-    let (store, store_closed) = open_store(&config, &options)?;
+    let (store, store_closed) = open_store(&config, &options).await?;
     declare(&config, &*store).await?;
     warn_of_durability(store.overview().await?.durability);
 
@@ -177,7 +190,7 @@ impl Running {
         }
         info!(counts = %self.counts, "ingress.counted");
         drop(self.store);
-        if timeout(ABORT_GRACE, self.store_closed.wait()).await.is_err() {
+        if timeout(ABORT_GRACE, self.store_closed).await.is_err() {
             stopped = Stopped::Abandoned;
         }
         stopped
@@ -201,10 +214,34 @@ async fn bind(what: &'static str, addr: SocketAddr) -> Result<TcpListener, Start
     TcpListener::bind(addr).await.map_err(|source| StartError::Bind { what, addr, source })
 }
 
-fn open_store(config: &Config, options: &Options) -> Result<(Arc<dyn Store>, sqlite::Closed), OpenError> {
-    let StoreUrl::Sqlite(path) = &config.store.url else { return Err(OpenError::Foreign) };
-    let (store, closed) = sqlite::open(store_options(config, path.clone(), options))?;
-    Ok((Arc::new(store), closed))
+/// Resolves when a store is closed.
+type Closed = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+async fn open_store(config: &Config, options: &Options) -> Result<(Arc<dyn Store>, Closed), StartError> {
+    match &config.store.url {
+        StoreUrl::Sqlite(path) => {
+            let (store, closed) = sqlite::open(store_options(config, path.clone(), options))?;
+            Ok((Arc::new(store), Box::pin(closed.wait())))
+        }
+        StoreUrl::Redis(url) => {
+            let opened = redis::open(redis_options(config, url.clone(), options)).await;
+            let (store, closed) =
+                opened.map_err(|source| StartError::OpenRedis { url: url.clone(), source })?;
+            Ok((Arc::new(store), Box::pin(closed.wait())))
+        }
+    }
+}
+
+/// How the configured store is opened, at `url`.
+pub fn redis_options(config: &Config, url: RedisUrl, options: &Options) -> redis::Options {
+    let longest = config.targets.iter().map(|target| target.policy.max_wait).max();
+    redis::Options {
+        config: config.store.clone(),
+        url,
+        size_max_bytes: config.limits.store_size_bytes,
+        wait_max: longest.unwrap_or_default().max(MAX_WAIT_DEFAULT),
+        clock: options.clock.clone(),
+    }
 }
 
 /// How the configured store is opened, at `path`.
@@ -258,16 +295,7 @@ async fn declare(config: &Config, store: &dyn Store) -> Result<(), StoreError> {
         })
         .collect();
     for change in store.declare(&specs).await? {
-        match change {
-            TargetChange::Added(target) => info!(%target, "target.added"),
-            TargetChange::Returned(target) => info!(%target, "target.returned"),
-            TargetChange::Orphaned(target) => {
-                warn!(%target, "target.orphaned: not in the configuration; what it was not sent is kept");
-            }
-            TargetChange::Disputed(target) => {
-                error!(%target, "target.disputed: another relay on this store has another URL for it");
-            }
-        }
+        upkeep::tell(&change);
     }
     Ok(())
 }

@@ -192,6 +192,8 @@ pub struct StoreConfig {
     pub prefix: String,
     /// TLS to Redis.
     pub tls: StoreTls,
+    /// A relay that Redis has not heard of for so long is dead, and the others take its deliveries over.
+    pub lease: Duration,
 }
 
 /// The kinds of stores.

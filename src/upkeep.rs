@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::{debug, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::clock::{Clock, Timestamp};
 use crate::config::Target;
@@ -13,7 +13,9 @@ use crate::lifecycle::{DeadReason, MAX_WAIT_DEFAULT, Ordering, Outcome, Transiti
 use crate::shutdown::Shutdown;
 use crate::store::query::TargetStatus;
 use crate::store::settling::settle;
-use crate::store::{ClaimScope, ClaimWanted, Lease, More, Settle, Store, StoreError};
+use crate::store::{
+    ClaimScope, ClaimWanted, Lease, More, Settle, Store, StoreError, TargetChange,
+};
 use crate::telemetry::causes;
 
 /// Between two ticks: a third of the 15 s that a lease lasts.
@@ -47,8 +49,12 @@ pub async fn run(deps: Deps, shutdown: Shutdown) {
             () = tokio::time::sleep(TICK_EVERY) => {}
         }
         match deps.store.tick().await {
-            Ok(ticked) if ticked.taken_over > 0 => warn!(deliveries = ticked.taken_over, "upkeep.taken_over"),
-            Ok(_) => {}
+            Ok(ticked) => {
+                if ticked.taken_over > 0 {
+                    warn!(deliveries = ticked.taken_over, "upkeep.taken_over");
+                }
+                ticked.changes.iter().for_each(tell);
+            }
             Err(error) => warn!(error = causes(&error), "upkeep.tick_failed"),
         }
         ticks_left -= 1;
@@ -63,6 +69,20 @@ pub async fn run(deps: Deps, shutdown: Shutdown) {
                 TICKS_A_ROUND
             }
         };
+    }
+}
+
+/// Logs what has changed about a target in the store.
+pub fn tell(change: &TargetChange) {
+    match change {
+        TargetChange::Added(target) => info!(%target, "target.added"),
+        TargetChange::Returned(target) => info!(%target, "target.returned"),
+        TargetChange::Orphaned(target) => {
+            warn!(%target, "target.orphaned: not in the configuration of any relay; what it was not sent is kept");
+        }
+        TargetChange::Disputed(target) => {
+            error!(%target, "target.disputed: another relay on this store has another URL for it");
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 //! before it ends. Every change of more than one key is a script ([`scripts`]); this side batches, adopts what a lost reply
 //! left ([`audit`]) and takes over what dead relays left ([`leases`]). The server's clock judges everything.
 
+mod assurance;
 mod audit;
 mod batch;
 mod bell;
@@ -49,7 +50,7 @@ use crate::event::TargetName;
 use crate::signature::Verified;
 
 use super::query::{
-    DeliveryQuery, DeliveryView, Durability, EventLookup, EventMeta, EventQuery, EventRef, Overview, Page,
+    DeliveryQuery, DeliveryView, EventLookup, EventMeta, EventQuery, EventRef, Overview, Page,
     Paged, Redrive, Redriven, Refusal, RefusalQuery,
 };
 use super::{
@@ -59,6 +60,7 @@ use super::{
 
 use self::batch::Batcher;
 use self::core::Core;
+use self::durability::CheckError;
 use self::ingest::Incoming;
 use self::leases::Ticks;
 use self::link::{Link, LinkOptions};
@@ -75,15 +77,9 @@ pub struct Options {
     pub size_max_bytes: u64,
     /// The longest that an unfinished delivery may wait: a mark is kept at least as long.
     pub wait_max: Duration,
-    /// A relay that is not heard of for so long is dead, and its deliveries are taken over.
-    pub lease: Duration,
     /// Moves the server's clock, in tests. Only its offset is used.
     pub clock: Clock,
 }
-
-/// How long a relay's lease lasts where nothing else is said: long enough for a pause of the machine, short enough that
-/// nobody waits for a dead relay's deliveries.
-pub const LEASE_DEFAULT: Duration = Duration::from_secs(15);
 
 /// Why a store cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -91,6 +87,9 @@ pub enum OpenError {
     /// The address or a file for TLS cannot be used.
     #[error(transparent)]
     Link(#[from] link::OpenError),
+    /// The server is too old, or may lose what it answers, or does not tell.
+    #[error(transparent)]
+    Check(#[from] CheckError),
     /// It failed while its state was read.
     #[error("the store in Redis cannot be read")]
     Store(#[from] StoreError),
@@ -110,7 +109,6 @@ pub struct RedisStore {
     /// One for each target; made at its first settle.
     settles: Arc<Mutex<HashMap<TargetName, Settles>>>,
     tasks: TaskTracker,
-    durability: Durability,
     /// What beats have found; shared with the task that keeps the lease.
     ticks: Arc<tokio::sync::Mutex<Ticks>>,
     /// Where the next sweep goes on among what was kept aside.
@@ -139,6 +137,7 @@ impl Closed {
 pub async fn open(options: Options) -> Result<(RedisStore, Closed), OpenError> {
     let link = Link::open(LinkOptions::new(options.url.clone(), &options.config))?;
     let core = Arc::new(Core::new(link, &options));
+    core.assurance.check(&core).await?;
     if let Err(found) = leases::check_form(&core).await? {
         return Err(OpenError::TooNew { found });
     }
@@ -159,7 +158,6 @@ pub async fn open(options: Options) -> Result<(RedisStore, Closed), OpenError> {
         ingests,
         settles: Arc::default(),
         tasks,
-        durability: Durability::Proven,
         ticks,
         swept: Arc::default(),
         _open: Arc::new(stop.drop_guard()),
@@ -240,7 +238,7 @@ impl Store for RedisStore {
     }
 
     async fn overview(&self) -> Result<Overview, StoreError> {
-        overview::overview(&self.core, self.durability).await
+        overview::overview(&self.core).await
     }
 
     async fn refusals(&self, query: RefusalQuery) -> Result<Paged<Refusal>, StoreError> {

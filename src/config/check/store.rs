@@ -14,7 +14,7 @@ use crate::config::{DurabilityWanted, StoreConfig, StoreTls, StoreUrl};
 const DEDUPE_DEFAULT: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Keys that do nothing beside a SQLite store.
-const REDIS_ONLY: [&str; 4] = ["durability", "wait_replicas", "prefix", "tls"];
+const REDIS_ONLY: [&str; 5] = ["durability", "wait_replicas", "prefix", "lease", "tls"];
 
 pub(super) fn read(top: &Fields<'_>, findings: &mut Findings) -> StoreConfig {
     let fields = section(top, "store", Section::Store, findings);
@@ -46,6 +46,7 @@ pub(super) fn read(top: &Fields<'_>, findings: &mut Findings) -> StoreConfig {
             .unwrap_or_default(),
         prefix: fields.value("prefix", findings, values::name),
         tls: read_tls(&fields, findings),
+        lease: fields.duration("lease", findings),
     }
 }
 

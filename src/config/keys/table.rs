@@ -133,6 +133,8 @@ pub const KEYS: &[Key] = &[
         "Redis only. An event is answered 2xx when this many replicas have it as well.", "1"),
     key(Store, "prefix", Kind::Name, Value("relay"),
         "Redis only. What its keys begin with; relays with the same one work together.", "relay"),
+    key(Store, "lease", span(SECOND, Duration::from_secs(5 * 60)), Value("15s"),
+        "Redis only: a relay that was not heard of for so long is dead, and the others take over its deliveries.", "15s"),
     key(Store, "tls", Kind::One(Tls), Told("see `store.tls.*`"), "Redis only, for an address that begins with `rediss`.",
         "{ca_file: /etc/ssl/redis-ca.pem}"),
     key(Tls, "ca_file", Kind::PemFile, Told("the system's"), "Certificates to trust in place of the system's.",

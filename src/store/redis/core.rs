@@ -11,6 +11,7 @@ use crate::event::TargetName;
 use crate::store::{StoreError, TargetSpec};
 
 use super::Options;
+use super::assurance::Assurance;
 use super::codes::{self, Token};
 use super::fullness::Fullness;
 use super::held::Held;
@@ -34,6 +35,8 @@ pub struct Core {
     pub held: Held,
     /// How full the server is.
     pub fullness: Fullness,
+    /// Whether the server keeps what it answers.
+    pub assurance: Assurance,
     /// What this relay declared last: declared again when the store has lost it, or others have changed.
     pub declared: Mutex<Declared>,
     /// Tells the flows of this process that there may be work; the other ends are those of [`super::Store::bell`].
@@ -80,7 +83,7 @@ impl Rules {
             subject_life_ms: codes::millis(
                 config.retention.max(config.dead_letter_retention).max(options.wait_max),
             ),
-            lease_ms: codes::millis(options.lease),
+            lease_ms: codes::millis(config.lease),
             wait_replicas: config.wait_replicas,
         }
     }
@@ -152,6 +155,7 @@ impl Core {
             clock: options.clock.clone(),
             held: Held::default(),
             fullness: Fullness::new(options.size_max_bytes),
+            assurance: Assurance::new(options.config.durability),
             declared: Mutex::default(),
             bell: watch::Sender::new(0),
             lease: AtomicU32::new(0),

@@ -4,11 +4,9 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use redis::Value;
-
 use super::core::Core;
-use super::link::{Lane, LinkError};
-use super::reply;
+use super::durability;
+use super::link::LinkError;
 
 /// An answer of the server is good for this long.
 const FRESH: Duration = Duration::from_secs(1);
@@ -74,25 +72,18 @@ impl Fullness {
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// Asks the server.
+    /// Asks the server; where it does not tell, nothing counts as used and its own limit holds.
     ///
     /// # Errors
     /// Where it cannot be reached.
     pub async fn ask(&self, core: &Core) -> Result<Memory, LinkError> {
-        let info = core.link.command(Lane::Admin, redis::cmd("INFO").arg("memory")).await?;
-        let memory = self.read(&info);
+        let max_bytes = self.configured_max_bytes;
+        let memory = durability::used_memory(&core.link).await?.map_or(
+            Memory { used_bytes: 0, max_bytes },
+            |told| Memory { used_bytes: told.used_bytes, max_bytes: told.limit(max_bytes) },
+        );
         let known = Known { asked: Instant::now(), memory, added_bytes: 0 };
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(known);
         Ok(memory)
-    }
-
-    fn read(&self, info: &Value) -> Memory {
-        let text = reply::text(info.clone(), "INFO").unwrap_or_default();
-        let field = |name: &str| -> u64 {
-            let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-            line.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
-        };
-        let max = Some(field("maxmemory")).filter(|max| *max > 0).unwrap_or(u64::MAX);
-        Memory { used_bytes: field("used_memory"), max_bytes: max.min(self.configured_max_bytes) }
     }
 }

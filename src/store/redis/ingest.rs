@@ -66,12 +66,7 @@ fn secret_text(id: SecretId) -> String {
 /// Keeps a batch; a result for each, in order.
 pub async fn keep(core: Arc<Core>, batch: Vec<Incoming>) -> Vec<Result<Ingested, StoreError>> {
     let bytes = batch.iter().map(|one| one.frame.len() as u64 + OVERHEAD_BYTES).sum();
-    let answered = if core.fullness.has_room(&core, bytes).await {
-        append(&core, &batch).await
-    } else {
-        Err(LinkError::Full)
-    };
-    match answered.map_err(StoreError::from).and_then(|reply| Ok(read(reply, &batch)?)) {
+    match append_if_room(&core, &batch, bytes).await {
         Ok(results) => {
             if results.iter().any(|result| matches!(result, Ingested::New(_))) {
                 core.ring();
@@ -81,6 +76,17 @@ pub async fn keep(core: Arc<Core>, batch: Vec<Incoming>) -> Vec<Result<Ingested,
         Err(StoreError::Full) => known_only(&core, &batch).await,
         Err(error) => core.for_each(error, batch.len()),
     }
+}
+
+async fn append_if_room(
+    core: &Core, batch: &[Incoming], bytes: u64,
+) -> Result<Vec<Ingested>, StoreError> {
+    if !core.fullness.has_room(core, bytes).await {
+        return Err(StoreError::Full);
+    }
+    let results = read(append(core, batch).await?, batch)?;
+    core.assurance.vouch(core).await?;
+    Ok(results)
 }
 
 async fn append(core: &Core, batch: &[Incoming]) -> Result<Value, LinkError> {

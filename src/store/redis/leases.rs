@@ -101,6 +101,7 @@ pub async fn tick(core: &Arc<Core>, ticks: &Mutex<Ticks>) -> Result<Ticked, Stor
 async fn tick_once(core: &Arc<Core>, ticks: &mut Ticks) -> Result<(), StoreError> {
     ticks.last = Some(Instant::now());
     let Beat { relays, expired, declared } = beat(core).await?;
+    core.assurance.beat(core).await;
     ticks.found.relays = relays;
     for dead in &expired {
         ticks.found.taken_over += take_over(core, *dead).await?;

@@ -5,7 +5,7 @@ use redis::Value;
 
 use crate::event::TargetName;
 use crate::store::StoreError;
-use crate::store::query::{Durability, Overview, TargetOverview, TargetStatus};
+use crate::store::query::{Overview, TargetOverview, TargetStatus};
 
 use super::claim::{pause_reason, read_breaker};
 use super::codes;
@@ -21,7 +21,7 @@ const WHAT: &str = "an overview";
 ///
 /// # Errors
 /// Where Redis cannot be reached.
-pub async fn overview(core: &Core, durability: Durability) -> Result<Overview, StoreError> {
+pub async fn overview(core: &Core) -> Result<Overview, StoreError> {
     let memory = core.fullness.ask(core).await?;
     let mut command = redis::cmd("HMGET");
     command.arg(core.keys.meta()).arg("added").arg("removed");
@@ -38,7 +38,7 @@ pub async fn overview(core: &Core, durability: Durability) -> Result<Overview, S
         events: added.saturating_sub(removed),
         size_bytes: memory.used_bytes,
         size_max_bytes: memory.max_bytes,
-        durability,
+        durability: core.assurance.durability(),
     })
 }
 

@@ -126,11 +126,11 @@ pub fn redis_options(server: &RedisServer, setup: Setup, clock: &Clock) -> redis
             wait_replicas: 0,
             prefix: "relay".to_owned(),
             tls: StoreTls::default(),
+            lease: Duration::from_secs(15),
         },
         url: server.redis_url(),
         size_max_bytes: setup.size_max_bytes,
         wait_max: 14 * DAY,
-        lease: redis::LEASE_DEFAULT,
         clock: clock.clone(),
     }
 }
