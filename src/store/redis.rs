@@ -1,6 +1,7 @@
 //! The store for many relays: one Redis Stream as the log, a consumer group for each target, explicit records only for
 //! what is no plain success.
 
+pub mod durability;
 pub mod link;
 
 use std::time::Duration;

@@ -2,5 +2,7 @@
 
 pub mod clerk;
 pub mod events;
+pub mod proxy;
 pub mod receiver;
+pub mod redis;
 pub mod relay;

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use redis::{Cmd, ErrorKind, Pipeline, RedisError, ServerErrorKind, Value};
 
+use crate::config::redis_url::Topology;
 use crate::config::{RedisUrl, StoreConfig, StoreTls};
 
 use fault::classed;
@@ -221,6 +222,11 @@ impl Link {
     /// settings.
     pub fn connections(&self, lane: Lane) -> u64 {
         self.line(lane).generation()
+    }
+
+    /// How the servers are arranged.
+    pub fn topology(&self) -> &Topology {
+        &self.shared.options.url.topology
     }
 
     async fn write_and_wait(&self, lane: Lane, write: Cmd) -> Result<Value, LinkError> {

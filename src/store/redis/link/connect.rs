@@ -4,8 +4,9 @@
 use std::io;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
 use redis::aio::MultiplexedConnection;
 use redis::cluster::ClusterClientBuilder;
 use redis::cluster_async::ClusterConnection;
@@ -110,20 +111,24 @@ pub(super) async fn connect(options: &LinkOptions, response: Duration) -> Result
         return cluster(options, response).await;
     }
     let config = config(options, response);
-    let connection = place(options, async |info| {
-        Ok(Client::open(info)?.get_multiplexed_async_connection_with_config(&config).await?)
-    })
-    .await?;
+    let open = move |info| {
+        let config = config.clone();
+        async move { Ok(Client::open(info)?.get_multiplexed_async_connection_with_config(&config).await?) }
+            .boxed()
+    };
+    let connection = place(options, &open).await?;
     Ok(Connection::Server(connection))
 }
+
+/// Opens something to one server.
+pub(super) type Open<'a, T> =
+    dyn Fn(ConnectionInfo) -> BoxFuture<'static, Result<T, ConnectError>> + Send + Sync + 'a;
 
 /// Finds a server that takes writes (in a cluster: any node) and opens something to it.
 ///
 /// # Errors
 /// [`ConnectError`]: that of the last place tried.
-pub(super) async fn place<T>(
-    options: &LinkOptions, open: impl AsyncFn(ConnectionInfo) -> Result<T, ConnectError>,
-) -> Result<T, ConnectError> {
+pub(super) async fn place<T>(options: &LinkOptions, open: &Open<'_, T>) -> Result<T, ConnectError> {
     let within = options.timeouts.connect * DETOUR;
     bounded(within, async {
         if let Topology::Sentinel { master } = &options.url.topology {
@@ -181,9 +186,7 @@ async fn cluster(options: &LinkOptions, response: Duration) -> Result<Connection
 
 /// Asks all Sentinels at once and opens the first address that is a master indeed: a Sentinel that was cut off may
 /// still tell of the last one.
-async fn sentinel<T>(
-    options: &LinkOptions, master: &str, open: impl AsyncFn(ConnectionInfo) -> Result<T, ConnectError>,
-) -> Result<T, ConnectError> {
+async fn sentinel<T>(options: &LinkOptions, master: &str, open: &Open<'_, T>) -> Result<T, ConnectError> {
     let wire = address::wire(&options.url, &options.tls)?;
     let mut asked = FuturesUnordered::new();
     for info in address::infos(&options.url, &options.tls)? {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
+use futures_util::{FutureExt as _, StreamExt as _};
 use redis::aio::PubSub;
 use redis::{Client, RedisError, Value};
 
@@ -45,16 +45,17 @@ impl Subscription {
 
 /// Subscribes to `channel`. In a cluster any node will do: what is published goes to all.
 pub(super) async fn subscribe(options: &LinkOptions, channel: &[u8]) -> Result<Subscription, LinkError> {
-    let pubsub = connect::place(options, async |info| {
-        connect::bounded(options.timeouts.connect, async {
+    let (within, channel) = (options.timeouts.connect, channel.to_vec());
+    let open = |info| {
+        let channel = channel.clone();
+        let subscribing = async move {
             let mut pubsub = Client::open(info)?.get_async_pubsub().await?;
             pubsub.subscribe(channel).await?;
             Ok::<_, ConnectError>(pubsub)
-        })
-        .await
-    })
-    .await
-    .map_err(|error| failed(error.into_redis()))?;
+        };
+        connect::bounded(within, subscribing).boxed()
+    };
+    let pubsub = connect::place(options, &open).await.map_err(|error| failed(error.into_redis()))?;
     Ok(Subscription { pubsub, response: options.timeouts.other })
 }
 
