@@ -101,6 +101,19 @@ async fn a_dead_server_is_not_hammered() {
 }
 
 #[tokio::test]
+async fn calls_that_wait_for_one_attempt_to_connect_share_its_failure() {
+    let server = RedisServer::start().await;
+    let proxy = Proxy::to_port(server.port()).await;
+    proxy.set(Mode::Swallow);
+    let link = impatient(by_proxy(&proxy));
+    let calls = futures_util::future::join_all((0..50).map(|_| count(&link)));
+    for outcome in calls.await {
+        assert_unavailable(outcome);
+    }
+    assert_eq!(proxy.accepted(), 1);
+}
+
+#[tokio::test]
 async fn a_link_heals_after_its_connections_were_killed() {
     let server = RedisServer::start().await;
     let link = open(server.redis_url());

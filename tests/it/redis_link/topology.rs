@@ -67,9 +67,15 @@ async fn a_cluster_works_through_any_of_its_nodes_and_heals_after_ours_was_gone(
         assert_eq!(replies, [Value::BulkString(so_far), Value::Int(1)], "keyless commands go to our node");
     }
 
-    let link = impatient(cluster.redis_url());
-    count(&link).await.unwrap();
     let ours = cluster.owner("{relay}").await;
+    let other = (ours + 1) % cluster.nodes.len();
+    cluster.nodes[other].pause();
+    count(&open(cluster.redis_url())).await.expect("a dead node that holds nothing of ours does no harm");
+    cluster.nodes[other].resume();
+    cluster.settle().await;
+
+    let link = impatient(cluster.redis_url());
+    counts_again(&link).await;
     cluster.nodes[ours].kill();
     assert_unavailable(count(&link).await);
     cluster.nodes[ours].restart().await;
