@@ -23,7 +23,7 @@ use crate::store::query::Durability;
 use crate::store::readiness::Readiness;
 use crate::store::redis;
 use crate::store::sqlite::{self, Memory, OpenError};
-use crate::store::{Store, StoreError, TargetChange, TargetSpec};
+use crate::store::{Store, StoreError, TargetSpec};
 use crate::{admin, delivery, ingress, upkeep};
 
 /// After an abort the flows get this long to settle what they let go of.

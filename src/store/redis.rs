@@ -46,7 +46,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
 use crate::config::StoreConfig;
-use crate::event::TargetName;
+use crate::event::{Event, TargetName};
 use crate::signature::Verified;
 
 use super::query::{
@@ -62,8 +62,9 @@ use self::batch::Batcher;
 use self::core::Core;
 use self::durability::CheckError;
 use self::ingest::Incoming;
+use self::keys::Keys;
 use self::leases::Ticks;
-use self::link::{Link, LinkOptions};
+use self::link::{Lane, Link, LinkOptions};
 use self::settle::Outgoing;
 
 /// How to open a store.
@@ -130,13 +131,38 @@ impl Closed {
     }
 }
 
+/// What a look from outside finds: the server is asked, and nothing is joined or changed.
+///
+/// # Errors
+/// [`OpenError`].
+pub async fn look(options: &Options) -> Result<Overview, OpenError> {
+    let core = Core::new(Link::open(LinkOptions::new(options.url.clone(), &options.config))?, options);
+    core.assurance.check(&core).await?;
+    Ok(overview::overview(&core).await?)
+}
+
+/// Opens a store of its own beside the one that `options` mean, in the same slot and under the same rights, for a check;
+/// [`RedisStore::erase`] removes it again.
+///
+/// # Errors
+/// [`OpenError`].
+pub async fn open_aside(options: Options, name: &str) -> Result<(RedisStore, Closed), OpenError> {
+    let keys = Keys::aside(&options.config.prefix, name);
+    open_with(options, keys).await
+}
+
 /// Opens the store: checks what the server promises, joins the other relays, and takes over what dead ones left.
 ///
 /// # Errors
 /// [`OpenError`].
 pub async fn open(options: Options) -> Result<(RedisStore, Closed), OpenError> {
+    let keys = Keys::new(&options.config.prefix);
+    open_with(options, keys).await
+}
+
+async fn open_with(options: Options, keys: Keys) -> Result<(RedisStore, Closed), OpenError> {
     let link = Link::open(LinkOptions::new(options.url.clone(), &options.config))?;
-    let core = Arc::new(Core::new(link, &options));
+    let core = Arc::new(Core { keys, ..Core::new(link, &options) });
     core.assurance.check(&core).await?;
     if let Err(found) = leases::check_form(&core).await? {
         return Err(OpenError::TooNew { found });
@@ -174,6 +200,22 @@ async fn close(core: Arc<Core>, tasks: TaskTracker, stop: CancellationToken, clo
 }
 
 impl RedisStore {
+    /// Removes a store that was opened by [`open_aside`] and has taken no more than `event`.
+    ///
+    /// # Errors
+    /// Where Redis cannot be reached.
+    pub async fn erase(&self, event: &Event) -> Result<(), StoreError> {
+        let keys = &self.core.keys;
+        let mut command = ::redis::cmd("DEL");
+        for key in [keys.log(), keys.meta(), keys.relays(), keys.declared(), keys.targets(), keys.sources()] {
+            command.arg(key);
+        }
+        command.arg(keys.refusals()).arg(keys.mark(&event.source, &event.svix_id));
+        command.arg(event.subject.as_ref().map(|subject| keys.subject(subject.as_str())));
+        self.core.link.command(Lane::Admin, &command).await?;
+        Ok(())
+    }
+
     fn settles(&self, target: &TargetName) -> Settles {
         let mut settles = self.settles.lock().unwrap_or_else(PoisonError::into_inner);
         let batcher = settles.entry(target.clone()).or_insert_with(|| {

@@ -16,6 +16,7 @@ mod ingress;
 mod kill;
 mod lifecycle;
 mod process;
+mod redis_link;
 mod signature;
 mod sqlite;
 mod targets;

@@ -11,13 +11,14 @@ use reqwest::header::{DATE, HeaderMap, HeaderValue, USER_AGENT};
 use crate::app::{self, Options};
 use crate::cli::sample;
 use crate::clock::{Clock, Timestamp};
-use crate::config::{Config, StoreUrl, Target};
+use crate::config::{Config, RedisUrl, StoreUrl, Target};
 use crate::delivery::send::Sender;
 use crate::secret::SigningSecret;
 use crate::signature::{Received, Verified, sign, verify};
 use crate::store::query::{Durability, EventLookup, EventRef, RefusalQuery};
+use crate::store::redis;
 use crate::store::sqlite::{self, OpenError, SqliteStore};
-use crate::store::{Ingested, Store as _, StoreError};
+use crate::store::{Ingested, Store, StoreError};
 
 /// What is written to a store and read back.
 const SAMPLE: &[u8] = br#"{"type":"user.created","data":{"id":"user_check"}}"#;
@@ -50,13 +51,42 @@ pub async fn check(config: &Config) -> Verdict {
     verdict
 }
 
+async fn store_round_trip(config: &Config) -> anyhow::Result<String> {
+    match &config.store.url {
+        StoreUrl::Sqlite(path) => sqlite_round_trip(config, path).await,
+        StoreUrl::Redis(url) => redis_round_trip(config, url).await,
+    }
+}
+
+/// Asks Redis for its settings and for the state of the store, without joining the relays that use it. Then one sample is
+/// written beside the store, read back and removed again.
+async fn redis_round_trip(config: &Config, url: &RedisUrl) -> anyhow::Result<String> {
+    let options = app::redis_options(config, url.clone(), &Options::default());
+    let overview = redis::look(&options).await?;
+    let sample = verified_sample()?;
+    let name = format!("check-{:08x}", rand::random::<u32>());
+    let (store, closed) = redis::open_aside(options, &name).await?;
+    let kept = write_and_read(&store, sample.clone()).await;
+    let erased = store.erase(sample.event()).await;
+    drop(store);
+    closed.wait().await;
+    let durability = kept?;
+    erased.context("the sample could not be removed")?;
+    Ok(format!(
+        "{} events, {} of {} bytes; a sample beside them was written and read back, {}",
+        overview.events,
+        overview.size_bytes,
+        overview.size_max_bytes,
+        durability.as_str()
+    ))
+}
+
 /// Opens the store as `run` would, goes once through the thread that writes, asks it for its state, and closes it. That
 /// changes nothing in it, so one sample is written to a store of its own beside it, read back and removed again: a check
 /// leaves nothing behind, least of all a file of the wrong user.
-async fn store_round_trip(config: &Config) -> anyhow::Result<String> {
-    let StoreUrl::Sqlite(path) = &config.store.url else { return Ok("not looked at".to_owned()) };
+async fn sqlite_round_trip(config: &Config, path: &Path) -> anyhow::Result<String> {
     let there = if path.exists() {
-        match sqlite::open(app::store_options(config, path.clone(), &Options::default())) {
+        match sqlite::open(app::store_options(config, path.to_owned(), &Options::default())) {
             Err(OpenError::Locked(_)) => return Ok("in use by a relay that runs".to_owned()),
             Err(error) => return Err(error.into()),
             Ok((store, closed)) => {
@@ -75,7 +105,7 @@ async fn store_round_trip(config: &Config) -> anyhow::Result<String> {
         scratch.with_context(|| format!("nothing can be made in the folder {}", folder.display()))?;
     let options = app::store_options(config, scratch.path().join("relay.db"), &Options::default());
     let (store, closed) = sqlite::open(options)?;
-    let kept = write_and_read(&store).await;
+    let kept = write_and_read(&store, verified_sample()?).await;
     drop(store);
     closed.wait().await;
     let durability = kept?;
@@ -88,8 +118,8 @@ async fn look(store: &SqliteStore) -> Result<String, StoreError> {
     Ok(format!("{} events, {} bytes", overview.events, overview.size_bytes))
 }
 
-async fn write_and_read(store: &SqliteStore) -> anyhow::Result<Durability> {
-    let Ingested::New(id) = store.ingest(verified_sample()?).await? else {
+async fn write_and_read(store: &dyn Store, sample: Verified) -> anyhow::Result<Durability> {
+    let Ingested::New(id) = store.ingest(sample).await? else {
         bail!("an empty store knows the sample already");
     };
     let EventLookup::One(found) = store.event(EventRef::Id(id)).await? else {

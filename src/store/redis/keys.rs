@@ -22,6 +22,11 @@ impl Keys {
         Self { tag: format!("{{{prefix}}}") }
     }
 
+    /// Keys of a store beside the one below `prefix`, in the same slot and under the same rights: for a check.
+    pub fn aside(prefix: &str, name: &str) -> Self {
+        Self { tag: format!("{{{prefix}}}:{name}") }
+    }
+
     fn key(&self, rest: &str) -> Vec<u8> {
         format!("{}:{rest}", self.tag).into_bytes()
     }

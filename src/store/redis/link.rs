@@ -81,7 +81,7 @@ impl Script {
 /// The deadlines of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
-    /// Of one connection, name lookup, TLS and login included. Finding a master or a cluster's map may take three.
+    /// Of one connection, name lookup, TLS and login included. Finding a master or a cluster's map may take two.
     pub connect: Duration,
     /// Of a call on [`Lane::Ingest`].
     pub ingest: Duration,
@@ -90,11 +90,12 @@ pub struct Timeouts {
 }
 
 impl Default for Timeouts {
-    /// Ingest stays below the 15 s after which Svix gives a request up, slow disks included.
+    /// Ingest stays below the 15 s after which Svix gives a request up: 2 s until a connection that was idle is given
+    /// up, at most 4 s until there is a new one, 8 s for the call, slow disks included.
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(2),
-            ingest: Duration::from_secs(10),
+            ingest: Duration::from_secs(8),
             other: Duration::from_secs(5),
         }
     }

@@ -29,7 +29,7 @@ const CLUSTER_RETRIES: u32 = 3;
 /// Between those, in milliseconds: at least and at most.
 const CLUSTER_RETRY_MS: (u64, u64) = (50, 500);
 /// Finding the way (Sentinels, a cluster's map) takes several connections: so many times the deadline of one.
-const DETOUR: u32 = 3;
+const DETOUR: u32 = 2;
 
 /// A connection; clones share it.
 #[derive(Clone)]
@@ -128,9 +128,7 @@ pub(super) type Open<'a, T> =
 ///
 /// # Errors
 /// [`ConnectError`]: that of the last place tried.
-pub(super) async fn place<T>(
-    options: &LinkOptions, open: &Open<'_, T>,
-) -> Result<T, ConnectError> {
+pub(super) async fn place<T>(options: &LinkOptions, open: &Open<'_, T>) -> Result<T, ConnectError> {
     let within = options.timeouts.connect * DETOUR;
     bounded(within, async {
         if let Topology::Sentinel { master } = &options.url.topology {
@@ -167,7 +165,8 @@ fn config(options: &LinkOptions, response: Duration) -> AsyncConnectionConfig {
 async fn cluster(options: &LinkOptions, response: Duration) -> Result<Connection, ConnectError> {
     let (wait_min_ms, wait_max_ms) = CLUSTER_RETRY_MS;
     let mut builder = ClusterClientBuilder::new(address::infos(&options.url, &options.tls)?)
-        .connection_timeout(options.timeouts.connect)
+        // All nodes are called twice, and one that is dead is waited for each time.
+        .connection_timeout(options.timeouts.connect / 2)
         .response_timeout(response)
         .overall_response_timeout(Some(response))
         .retries(CLUSTER_RETRIES)
@@ -188,9 +187,7 @@ async fn cluster(options: &LinkOptions, response: Duration) -> Result<Connection
 
 /// Asks all Sentinels at once and opens the first address that is a master indeed: a Sentinel that was cut off may
 /// still tell of the last one.
-async fn sentinel<T>(
-    options: &LinkOptions, master: &str, open: &Open<'_, T>,
-) -> Result<T, ConnectError> {
+async fn sentinel<T>(options: &LinkOptions, master: &str, open: &Open<'_, T>) -> Result<T, ConnectError> {
     let wire = address::wire(&options.url, &options.tls)?;
     let mut asked = FuturesUnordered::new();
     for info in address::infos(&options.url, &options.tls)? {

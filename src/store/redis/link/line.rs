@@ -44,6 +44,8 @@ struct State {
     calls: Arc<()>,
     /// Counts the connections; a failure speaks only of the one that it came by.
     generation: u64,
+    /// Counts the attempts to connect that failed; a call that waited for one takes its outcome.
+    tried: u64,
     /// In a row.
     failures: u32,
     /// Not before this.
@@ -83,6 +85,7 @@ impl Line {
         if let Some(held) = self.fresh() {
             return Ok(held);
         }
+        let tried_before = self.with(|state| state.tried);
         let _one_at_a_time = self.connecting.lock().await;
         if let Some(held) = self.fresh() {
             return Ok(held);
@@ -91,7 +94,7 @@ impl Line {
         if let Some(held) = self.fresh() {
             return Ok(held);
         }
-        if let Some(error) = self.with(|state| state.barred()) {
+        if let Some(error) = self.with(|state| state.barred(tried_before)) {
             return Err(LinkError::Unavailable(error));
         }
         match connect::connect(options, self.response).await {
@@ -104,7 +107,10 @@ impl Line {
             })),
             Err(error) => {
                 let error = Arc::new(error.into_redis());
-                self.with(|state| state.fail(&error));
+                self.with(|state| {
+                    state.tried += 1;
+                    state.fail(&error);
+                });
                 Err(LinkError::Unavailable(error))
             }
         }
@@ -184,8 +190,9 @@ impl State {
             (self.failures > 1).then(|| Instant::now() + delay(&pauses(), self.failures.saturating_sub(1)));
     }
 
-    fn barred(&self) -> Option<Arc<RedisError>> {
-        let waits = self.retry_at.is_some_and(|at| at > Instant::now());
-        self.last.clone().filter(|_| waits)
+    /// Why a call is not to try again now: the pause is not over, or an attempt failed while the call waited for it.
+    fn barred(&self, tried_before: u64) -> Option<Arc<RedisError>> {
+        let pauses = self.retry_at.is_some_and(|at| at > Instant::now());
+        self.last.clone().filter(|_| pauses || self.tried != tried_before)
     }
 }
