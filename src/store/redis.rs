@@ -136,7 +136,8 @@ impl Closed {
 /// # Errors
 /// [`OpenError`].
 pub async fn look(options: &Options) -> Result<Overview, OpenError> {
-    let core = Core::new(Link::open(LinkOptions::new(options.url.clone(), &options.config))?, options);
+    let link = Link::open(LinkOptions::new(options.url.clone(), &options.config))?;
+    let core = Core::new(link, Keys::new(&options.config.prefix), options);
     core.assurance.check(&core).await?;
     Ok(overview::overview(&core).await?)
 }
@@ -162,7 +163,7 @@ pub async fn open(options: Options) -> Result<(RedisStore, Closed), OpenError> {
 
 async fn open_with(options: Options, keys: Keys) -> Result<(RedisStore, Closed), OpenError> {
     let link = Link::open(LinkOptions::new(options.url.clone(), &options.config))?;
-    let core = Arc::new(Core { keys, ..Core::new(link, &options) });
+    let core = Arc::new(Core::new(link, keys, &options));
     core.assurance.check(&core).await?;
     if let Err(found) = leases::check_form(&core).await? {
         return Err(OpenError::TooNew { found });

@@ -145,11 +145,11 @@ impl First {
 }
 
 impl Core {
-    /// A store of these options behind `link`; nothing is asked yet.
-    pub fn new(link: Link, options: &Options) -> Self {
+    /// A store of these options behind `link`, under `keys`; nothing is asked yet.
+    pub fn new(link: Link, keys: Keys, options: &Options) -> Self {
         Self {
             link,
-            keys: Keys::new(&options.config.prefix),
+            keys,
             scripts: Scripts::new(),
             rules: Rules::new(options),
             clock: options.clock.clone(),
