@@ -7,7 +7,7 @@ use std::error::Error as _;
 use std::time::Duration;
 
 use clerk_relay::config::redis_url::Transport;
-use clerk_relay::config::{RedisUrl, StoreTls};
+use clerk_relay::config::{DurabilityWanted, RedisUrl, StoreTls};
 use clerk_relay::store::redis::link::{Lane, Link, LinkError, LinkOptions, Script, Timeouts};
 use redis::Value;
 
@@ -297,6 +297,23 @@ async fn a_subscription_hears_what_is_published_and_tells_its_death() {
     assert_unavailable(link.subscribe(b"{relay}:bell").await.map(|_| ()));
     server.restart().await;
     link.subscribe(b"{relay}:bell").await.unwrap();
+}
+
+#[tokio::test]
+async fn everything_can_be_done_in_tasks() {
+    let server = RedisServer::start().await;
+    let link = open(server.redis_url());
+    let doing = async move {
+        let script = Script::new(COUNT.to_owned());
+        link.call(Lane::Ingest, &script, &key(), &[]).await.unwrap();
+        link.call_durably(Lane::Ingest, &script, &key(), &[]).await.unwrap();
+        link.pipeline(Lane::Admin, redis::pipe().cmd("PING")).await.unwrap();
+        clerk_relay::store::redis::durability::check(&link, DurabilityWanted::Strict).await.unwrap();
+        let mut subscription = link.subscribe(b"{relay}:bell").await.unwrap();
+        link.command(Lane::Admin, redis::cmd("PUBLISH").arg("{relay}:bell").arg("ring")).await.unwrap();
+        subscription.next().await.unwrap()
+    };
+    assert_eq!(tokio::spawn(doing).await.unwrap(), b"ring");
 }
 
 #[tokio::test]
