@@ -13,7 +13,7 @@ use crate::backoff::{RetryPolicy, delay};
 
 /// A connection that carried nothing for this long may have died unnoticed: it is asked before it is used. One that has
 /// calls under way is not: their own deadlines tell.
-const IDLE_MAX: Duration = Duration::from_secs(1);
+const IDLE_MAX: Duration = Duration::from_secs(3);
 
 /// The pauses between attempts to connect: a restart is noticed soon, a dead server is not hammered.
 fn pauses() -> RetryPolicy {
