@@ -9,7 +9,9 @@ use tracing::{debug, warn};
 use crate::clock::{Clock, Timestamp};
 use crate::config::Target;
 use crate::event::TargetName;
-use crate::lifecycle::{DeadReason, MAX_WAIT_DEFAULT, Ordering, Outcome, Transition, before_attempt, decide};
+use crate::lifecycle::{
+    DeadReason, Footing, MAX_WAIT_DEFAULT, Ordering, Outcome, Transition, before_attempt, decide,
+};
 use crate::shutdown::Shutdown;
 use crate::store::query::TargetStatus;
 use crate::store::settling::settle;
@@ -149,5 +151,5 @@ fn overdue(target: &Target, lease: &Lease, now: Timestamp) -> Transition {
             .or_else(|| before_attempt(lease.progress(), event, &target.policy, now))
             .unwrap_or(Outcome::TooOld),
     };
-    decide(lease.progress(), outcome, &target.policy, now)
+    decide(lease.progress(), outcome, Footing::Regular, &target.policy, now)
 }

@@ -13,7 +13,7 @@ use super::{Deps, Shared, log};
 use crate::clock::Timestamp;
 use crate::event::Event;
 use crate::lifecycle::attempt::{Attempt, ErrorClass, ReplyRead};
-use crate::lifecycle::{Outcome, Transition, before_attempt, decide};
+use crate::lifecycle::{Footing, Outcome, Transition, before_attempt, decide};
 use crate::store::settling::settle;
 use crate::store::{Control, Controlled, Lease, PauseReason, Settle};
 use crate::telemetry::causes;
@@ -31,7 +31,8 @@ pub(super) async fn deliver(shared: &Shared, lease: Lease) -> Transition {
         // Before the settle: a crash in between repeats the attempt, the other order would forget the pause.
         pause_gone(shared).await;
     }
-    let transition = decide(lease.progress(), outcome, &deps.target.policy, deps.clock.now());
+    let transition =
+        decide(lease.progress(), outcome, Footing::Regular, &deps.target.policy, deps.clock.now());
     log::ended(&deps.target, &lease, attempt.as_ref(), transition);
     settle(&*deps.store, Settle { lease, transition, attempt }, shutdown).await;
     transition
