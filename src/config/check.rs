@@ -3,6 +3,7 @@
 //!
 //! Reads files only where the text says so (`${file:…}`, `ca_file`); the environment is an argument.
 
+mod breaker;
 mod operate;
 mod source;
 mod target;

@@ -21,6 +21,8 @@ pub enum Section {
     Target,
     /// `retry` of a target.
     Retry,
+    /// `breaker` of a target.
+    Breaker,
     /// `store`.
     Store,
     /// `admin`.
@@ -35,11 +37,12 @@ pub enum Section {
 
 impl Section {
     /// All of them, in the order of the reference.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Top,
         Self::Source,
         Self::Target,
         Self::Retry,
+        Self::Breaker,
         Self::Store,
         Self::Admin,
         Self::Token,
@@ -54,6 +57,7 @@ impl Section {
             Self::Source => "sources.<name>.",
             Self::Target => "targets.<name>.",
             Self::Retry => "targets.<name>.retry.",
+            Self::Breaker => "targets.<name>.breaker.",
             Self::Store => "store.",
             Self::Admin => "admin.",
             Self::Token => "admin.tokens[].",
@@ -69,6 +73,7 @@ impl Section {
             Self::Source => "a source",
             Self::Target => "a target",
             Self::Retry => "`retry`",
+            Self::Breaker => "`breaker`",
             Self::Store => "`store`",
             Self::Admin => "`admin`",
             Self::Token => "an admin token",
@@ -152,6 +157,8 @@ pub enum Kind {
     },
     /// A mapping with the keys of this section.
     One(Section),
+    /// The same, or the word `off`.
+    OneOrOff(Section),
     /// A mapping of names to mappings with the keys of this section.
     Named(Section),
     /// A list of mappings with the keys of this section.
@@ -209,6 +216,7 @@ impl Kind {
                 format!("event types, each with a duration from {} to {}, or `never`", show(*min), show(*max))
             }
             Self::One(section) => format!("keys: {}", names(*section)),
+            Self::OneOrOff(section) => format!("`off`, or keys: {}", names(*section)),
             Self::Named(section) => format!("names, each with keys: {}", names(*section)),
             Self::Many(section) => format!("a list, each with keys: {}", names(*section)),
         }
@@ -230,7 +238,8 @@ impl Kind {
             | Self::Patterns
             | Self::Networks
             | Self::SourceNames
-            | Self::Expiries { .. } => Visibility::Shown,
+            | Self::Expiries { .. }
+            | Self::OneOrOff(_) => Visibility::Shown,
             Self::Url | Self::ProxyUrl | Self::StoreUrl => Visibility::ShownWithoutCredentials,
             Self::SigningSecret
             | Self::SigningSecrets
@@ -331,7 +340,8 @@ pub fn reference() -> String {
             Absent::Value(text) => format!("`{}`", text.replace(env!("CARGO_PKG_VERSION"), "<version>")),
             Absent::Told(words) => words.to_owned(),
         };
-        let has_own_keys = matches!(key.kind, Kind::One(_) | Kind::Named(_) | Kind::Many(_));
+        let has_own_keys =
+            matches!(key.kind, Kind::One(_) | Kind::OneOrOff(_) | Kind::Named(_) | Kind::Many(_));
         let accepted = if has_own_keys { String::new() } else { format!(" Takes {}.", key.kind.accepted()) };
         let doc = format!("{}{accepted}", key.doc).replace('|', "\\|");
         // Writing into a String cannot fail.

@@ -32,6 +32,7 @@ fn definition(section: Section) -> &'static str {
         Section::Source => "source",
         Section::Target => "target",
         Section::Retry => "retry",
+        Section::Breaker => "breaker",
         Section::Store => "store",
         Section::Admin => "admin",
         Section::Token => "token",
@@ -119,6 +120,11 @@ fn kind(kind: &Kind) -> Map<String, Value> {
             json!({"type": ["object", "null"], "additionalProperties": after})
         }
         Kind::One(below) => nullable(&json!({"$ref": reference(*below)})),
+        Kind::OneOrOff(below) => or_variable(&[
+            json!({"$ref": reference(*below)}),
+            json!({"enum": ["off", false]}), // older editors read `off` as a boolean
+            json!({"type": "null"}),
+        ]),
         Kind::Named(below) => nullable(&json!({
             "type": "object",
             "propertyNames": {"pattern": NAME},

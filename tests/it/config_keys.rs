@@ -93,6 +93,7 @@ fn with_key(key: &keys::Key, value: &str) -> String {
         Section::Target if key.name == "url" => source(secrets) + &format!("targets: {{app: {{{pair}}}}}\n"),
         Section::Target => source(secrets) + &format!("targets: {{app: {{{url}, {pair}}}}}\n"),
         Section::Retry => source(secrets) + &format!("targets: {{app: {{{url}, retry: {{{pair}}}}}}}\n"),
+        Section::Breaker => source(secrets) + &format!("targets: {{app: {{{url}, breaker: {{{pair}}}}}}}\n"),
         Section::Store => source(secrets) + &format!("store: {{{pair}}}\n"),
         Section::Admin => source(secrets) + &format!("admin: {{{pair}}}\n"),
         Section::Token => {
