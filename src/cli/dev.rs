@@ -143,6 +143,7 @@ fn configuration(args: &Args, secret: &SigningSecret, forward: &Url, temporary: 
             "url": literal(forward.as_str()),
             "start": "beginning",
             "retry": { "initial": "1s", "multiplier": 2, "max": "30s" },
+            "breaker": "off", // who tries out an app wants to see every attempt, failing ones above all
         } },
         "store": { "url": literal(&format!("sqlite:{}", store.display())) },
         "admin": { "listen": format!("127.0.0.1:{admin_port}") },

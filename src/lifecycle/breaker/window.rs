@@ -18,15 +18,17 @@ pub enum Sign {
     /// It is in trouble: no connection, no answer in time, a broken one, 5xx, 429.
     Failure,
     /// It answers, but does not want this event: any other status, or an answer that says so. A few of them are the
-    /// events' fault; nothing but them is the target's.
+    /// events' fault; nothing but them, for many events, is the target's.
     Rejection,
 }
 
-/// What an attempt that came to `outcome` tells of its target. Nothing: a 410, which pauses the target; our own faults.
+/// What an attempt that came to `outcome` tells of its target. Nothing: a 410, which pauses the target; our own faults;
+/// and the rejection of an event that failed before, because one bad event that is retried for days would otherwise come
+/// to fill the window of a quiet target.
 pub fn sign(outcome: Outcome, attempt: &Attempt) -> Option<Sign> {
     match outcome {
         Outcome::Delivered => Some(Sign::Success),
-        Outcome::Aborted => Some(Sign::Rejection),
+        Outcome::Aborted => rejection(attempt),
         Outcome::Failed { .. } => match attempt.error {
             Some(
                 ErrorClass::Dns
@@ -35,9 +37,12 @@ pub fn sign(outcome: Outcome, attempt: &Attempt) -> Option<Sign> {
                 | ErrorClass::Timeout
                 | ErrorClass::Reset,
             ) => Some(Sign::Failure),
-            Some(ErrorClass::TooLarge) => Some(Sign::Rejection),
+            Some(ErrorClass::TooLarge) => rejection(attempt),
             Some(ErrorClass::Internal) => None,
-            Some(ErrorClass::Status) | None => attempt.status.map(of_status),
+            Some(ErrorClass::Status) | None => match attempt.status? {
+                TOO_MANY_REQUESTS | 500.. => Some(Sign::Failure),
+                _ => rejection(attempt),
+            },
         },
         Outcome::Gone
         | Outcome::Unwanted(_)
@@ -49,8 +54,8 @@ pub fn sign(outcome: Outcome, attempt: &Attempt) -> Option<Sign> {
     }
 }
 
-fn of_status(status: u16) -> Sign {
-    if status == TOO_MANY_REQUESTS || status >= 500 { Sign::Failure } else { Sign::Rejection }
+fn rejection(attempt: &Attempt) -> Option<Sign> {
+    (attempt.number == 1).then_some(Sign::Rejection)
 }
 
 /// Why a breaker opens.
@@ -164,6 +169,9 @@ mod tests {
         let aborted = attempt(Some(500), Some(ErrorClass::Status));
         assert_eq!(sign(Outcome::Aborted, &aborted), Some(Sign::Rejection), "it is about the event");
         assert_eq!(sign(Outcome::Delivered, &attempt(Some(204), None)), Some(Sign::Success));
+        let again = |status| Attempt { number: 2, ..attempt(Some(status), Some(ErrorClass::Status)) };
+        assert_eq!(sign(failed, &again(404)), None, "the same event as before");
+        assert_eq!(sign(failed, &again(503)), Some(Sign::Failure));
     }
 
     /// Why the last of `signs` opens the breaker; none before it may.
