@@ -271,3 +271,75 @@ async fn turn(shared: &Shared, from: u64, to: Turn) -> Turned {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::More;
+    use crate::store::query::TargetStatus;
+
+    const NOW: Timestamp = Timestamp::from_secs(1_784_000_000);
+    const OPEN: Turn = Turn::Open { probe_after: Duration::from_secs(30) };
+
+    fn claimed(breaker: Breaker) -> Claimed {
+        let (status, more) = (TargetStatus::Active, More::None);
+        Claimed { leases: Vec::new(), now: NOW, next_due: None, more, status, breaker }
+    }
+
+    fn closed(revision: u64) -> Breaker {
+        Breaker { revision, phase: Phase::Closed { since: None } }
+    }
+
+    /// A view that has learned of a closed breaker with this revision.
+    fn view(revision: u64) -> View {
+        let view = View::new();
+        view.learn(None, &claimed(closed(revision)));
+        view
+    }
+
+    #[test]
+    fn a_claim_that_began_before_a_turn_does_not_undo_it() {
+        let view = view(4);
+        let before = view.revision();
+        view.turned(4, OPEN);
+        view.learn(before, &claimed(closed(4)));
+        assert_eq!(view.revision(), Some(5));
+        view.learn(Some(5), &claimed(closed(6)));
+        assert_eq!(view.revision(), Some(6), "somebody closed it since");
+    }
+
+    #[test]
+    fn a_store_that_knows_less_than_we_do_is_believed() {
+        let view = view(4);
+        view.turned(4, OPEN); // the store has said no, or has lost it
+        view.learn(Some(5), &claimed(closed(0)));
+        assert_eq!(view.revision(), Some(0));
+        assert!(view.stand(given(&claimed(closed(4)))).is_some());
+    }
+
+    #[test]
+    fn what_was_given_while_it_was_closed_goes_back_once_it_is_open() {
+        let view = view(4);
+        let regular = given(&claimed(closed(4)));
+        assert_eq!(view.stand(regular), Some(Stand { footing: Footing::Regular, revision: 4 }));
+        view.turned(4, OPEN);
+        assert_eq!(view.stand(regular), None);
+        let probe = given(&claimed(closed(4).opened(Duration::ZERO, NOW)));
+        assert_eq!(view.stand(probe), Some(Stand { footing: Footing::Probe, revision: 5 }));
+        view.turned(5, Turn::Close { spread: Duration::ZERO });
+        assert_eq!(view.stand(probe), Some(Stand { footing: Footing::Regular, revision: 6 }));
+    }
+
+    #[test]
+    fn what_an_attempt_tells_counts_only_on_the_breaker_that_it_was_made_on() {
+        let (view, policy) = (view(4), BreakerPolicy { failures: 2, ..BreakerPolicy::default() });
+        assert_eq!(view.note(4, Sign::Failure, &policy), None);
+        assert_eq!(view.note(4, Sign::Failure, &policy), Some((Trip::Row, 2)));
+        view.turned(4, OPEN);
+        assert_eq!(view.note(4, Sign::Failure, &policy), None, "begun before it opened");
+        view.turned(5, Turn::Close { spread: Duration::ZERO });
+        assert_eq!(view.note(4, Sign::Failure, &policy), None);
+        assert_eq!(view.note(6, Sign::Failure, &policy), None, "the window begins empty");
+        assert_eq!(view.note(6, Sign::Failure, &policy), Some((Trip::Row, 2)));
+    }
+}

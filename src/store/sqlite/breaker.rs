@@ -16,7 +16,7 @@ use super::record::{Record, columns};
 use super::targets::Target;
 use super::writer::Tx;
 
-/// Deliveries that a closing breaker makes due again, the earliest due: some 30 ms of the one thread that writes. More
+/// Deliveries that a closing breaker makes due again, the earliest due: under 80 ms of the one thread that writes. More
 /// than these only wait where most were attempted before it opened; the rest keep their own due times.
 const SPREAD_MAX: u32 = 5_000;
 /// Deliveries that a probe is chosen from: those that were never attempted or are due the earliest.
