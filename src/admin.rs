@@ -22,12 +22,13 @@ use tracing::info;
 use crate::config::AdminToken;
 use crate::event::{EventId, TargetName};
 use crate::http;
+use crate::lifecycle::breaker::RECOVERY_SPREAD;
 use crate::shutdown::Shutdown;
 use crate::store::query::{
     DeliveryQuery, EventDetail, EventLookup, EventRef, Redrive, RedriveAction, RefusalQuery,
 };
 use crate::store::readiness::Readiness;
-use crate::store::{Control, Controlled, PauseReason, Store};
+use crate::store::{Control, Controlled, PauseReason, Store, Turn};
 
 use access::Actor;
 use asked::{DeadLetterParams, DeliveryParams, EventParams, Named, Nothing, Params, RefusalParams, parsed};
@@ -70,6 +71,7 @@ fn router(deps: Deps) -> Router {
         .route("/targets/{target}", delete(forget))
         .route("/targets/{target}/pause", post(pause))
         .route("/targets/{target}/resume", post(resume))
+        .route("/targets/{target}/close-breaker", post(close_breaker))
         .route("/refusals", get(refusals))
         .fallback(|| async { Problem::NotFound("there is no such route") })
         .method_not_allowed_fallback(|| async { Problem::MethodNotAllowed })
@@ -184,6 +186,17 @@ async fn resume(
     control(&actor, &deps, &target.0, Control::Resume).await
 }
 
+/// Closes the breaker without waiting for a probe: whoever has repaired the app knows better.
+async fn close_breaker(
+    actor: Actor, deps: Shared<Deps>, Named(target): Named<String>, _: Params<Nothing>,
+) -> Result<StatusCode, Problem> {
+    let name: TargetName = parsed("target", &target)?;
+    let targets = deps.store.overview().await?.targets;
+    let found = targets.into_iter().find(|one| one.name == name).ok_or(NO_TARGET)?;
+    let to = Turn::Close { spread: RECOVERY_SPREAD };
+    control(&actor, &deps, &target, Control::Turn { from: found.breaker.revision, to }).await
+}
+
 async fn forget(
     actor: Actor, deps: Shared<Deps>, target: Named<String>, _: Params<Nothing>,
 ) -> Result<StatusCode, Problem> {
@@ -192,19 +205,20 @@ async fn forget(
 
 async fn control(actor: &Actor, deps: &Deps, target: &str, control: Control) -> Result<StatusCode, Problem> {
     let target: TargetName = parsed("target", target)?;
-    let line = match control {
-        Control::Pause(_) => "admin.paused",
-        Control::Resume => "admin.resumed",
-        Control::Forget => "admin.forgotten",
-        Control::Turn { .. } => "admin.turned",
+    const CONFIGURED: &str =
+        "this target is configured; only one that has left the configuration can be forgotten";
+    const TURNED: &str = "the breaker was turned meanwhile: look again";
+    let (line, refusal) = match control {
+        Control::Pause(_) => ("admin.paused", CONFIGURED),
+        Control::Resume => ("admin.resumed", CONFIGURED),
+        Control::Forget => ("admin.forgotten", CONFIGURED),
+        Control::Turn { .. } => ("admin.breaker_closed", TURNED),
     };
     match deps.store.control(&target, control).await? {
         Controlled::Changed => info!(%target, actor = actor.name(), "{line}"),
         Controlled::Unchanged => {}
         Controlled::Refused if is_known(deps, &target).await? => {
-            let message =
-                "this target is configured; only one that has left the configuration can be forgotten";
-            return Err(Problem::Conflict(message.to_owned()));
+            return Err(Problem::Conflict(refusal.to_owned()));
         }
         Controlled::Refused => return Err(NO_TARGET),
     }

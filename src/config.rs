@@ -28,6 +28,7 @@ use ipnet::IpNet;
 use url::Url;
 
 use crate::event::{Event, SourceName, TargetName};
+use crate::lifecycle::breaker::BreakerPolicy;
 use crate::lifecycle::{Ordering, Policy, SkipReason, Start};
 use crate::secret::{SigningSecret, TokenDigest};
 
@@ -153,6 +154,8 @@ pub struct Target {
     pub concurrency: usize,
     /// When to retry and when to give up.
     pub policy: Policy,
+    /// When attempts stop because the target is down; `None`: never.
+    pub breaker: Option<BreakerPolicy>,
     /// Whether events of one subject go one after the other.
     pub ordering: Ordering,
     /// Where the target begins when the store does not know it.

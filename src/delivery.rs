@@ -1,11 +1,14 @@
 //! Delivery: one loop per target claims what is ready; a task for each claimed delivery attempts and settles it.
 //!
 //! Targets share nothing here but the store, so one target's trouble is its own. The HTTP request of an attempt is
-//! made once; its settle is repeated until the store takes it. What is interrupted goes back uncounted. Knows nothing
-//! of ingress: it learns of work by the store's bell.
+//! made once; its settle is repeated until the store takes it. What is interrupted goes back uncounted, also when the
+//! target's breaker opens; a target that is back gets few attempts at once, then more. Knows nothing of ingress: it
+//! learns of work by the store's bell.
 
+mod breaker;
 mod deliver;
 mod log;
+mod ramp;
 pub mod send;
 
 use std::sync::Arc;
@@ -58,8 +61,11 @@ struct Shared {
     leases: Arc<Semaphore>,
     /// A permit is one body byte of a leased event: bounds the memory.
     bytes: Arc<Semaphore>,
-    /// A permit is held while a request is under way: the target's `concurrency`.
-    attempts: Semaphore,
+    /// A permit is held while a request is under way: the target's `concurrency`. The ramp withholds what may not be
+    /// used yet.
+    attempts: Arc<Semaphore>,
+    /// Whether attempts are made at all, and on which footing.
+    breaker: breaker::View,
     /// The target is paused or an orphan, as of the last claim, or has just answered 410: leases that wait for their
     /// turn go back.
     held: AtomicBool,
@@ -70,22 +76,34 @@ struct Shared {
 /// Delivers to one target until told to stop; returns when everything claimed is settled.
 pub async fn run(deps: Deps, shutdown: Shutdown) {
     let concurrency = deps.target.concurrency;
-    let mut bell = deps.store.bell();
+    let attempts = Arc::new(Semaphore::new(concurrency));
+    let withheld = u32::try_from(concurrency.saturating_sub(1)).unwrap_or(u32::MAX);
+    let withheld =
+        attempts.clone().try_acquire_many_owned(withheld).expect("the semaphore is new and has them");
     let shared = Arc::new(Shared {
         deps,
         shutdown,
         leases: Arc::new(Semaphore::new(LEASES_PER_ATTEMPT * concurrency)),
         bytes: Arc::new(Semaphore::new(LEASED_BYTES_MAX)),
-        attempts: Semaphore::new(concurrency),
+        attempts,
+        breaker: breaker::View::new(),
         held: AtomicBool::new(false),
         rearmed: Notify::new(),
     });
     // Every delivery task ends by settling; bounded by `leases`, hurried by `shutdown.abort`.
     let deliveries = TaskTracker::new();
+    tokio::join!(claim(&shared, &deliveries), ramp::run(&shared, withheld));
+    deliveries.close();
+    deliveries.wait().await;
+}
+
+/// Claims whenever there may be something and there is room for it, until told to stop.
+async fn claim(shared: &Arc<Shared>, deliveries: &TaskTracker) {
+    let mut bell = shared.deps.store.bell();
     let mut failures = 0;
-    while let Some(permits) = room(&shared, concurrency).await {
+    while let Some(permits) = room(shared, shared.deps.target.concurrency).await {
         bell.borrow_and_update();
-        match run_once(&shared, permits, &deliveries).await {
+        match run_once(shared, permits, deliveries).await {
             Ok(Claimed { more: More::Ready, .. }) => failures = 0,
             Ok(Claimed { more: More::None, next_due, .. }) => {
                 failures = 0;
@@ -106,8 +124,6 @@ pub async fn run(deps: Deps, shutdown: Shutdown) {
             }
         }
     }
-    deliveries.close();
-    deliveries.wait().await;
 }
 
 /// Waits until there is room for a whole batch of leases, so that claims are few and large, and takes all that is free;
@@ -143,15 +159,19 @@ async fn run_once(
         ordering: target.ordering,
         unordered_types: target.policy.expire.keys().cloned().collect::<Vec<_>>().into(),
         scope: ClaimScope::Ready,
-        probe_hold: target.timeout,
+        probe_hold: breaker::probe_hold(target.timeout),
     };
+    let revision = shared.breaker.revision();
     // Never cancelled: a claim that is dropped half-way may have been applied.
     let mut claimed = shared.deps.store.claim(wanted).await?;
+    shared.breaker.learn(revision, &claimed);
+    breaker::close_where_off(shared, &claimed).await;
+    let given = breaker::given(&claimed);
     shared.held.store(claimed.status != TargetStatus::Active, Ordering::Release);
     for (lease, permit) in claimed.leases.drain(..).zip(permits) {
         let (shared, bytes) = (shared.clone(), leased_bytes(shared, &lease));
         deliveries.spawn(async move {
-            let transition = deliver::deliver(&shared, lease).await;
+            let transition = deliver::deliver(&shared, lease, given).await;
             drop((permit, bytes));
             if matches!(transition, Transition::Wait { .. } | Transition::Postpone { .. }) {
                 shared.rearmed.notify_one();

@@ -7,8 +7,8 @@ pub mod breaker;
 pub mod decision;
 
 pub use decision::{
-    DeadReason, MAX_WAIT_DEFAULT, Ordering, Outcome, Policy, Progress, RETRY_AFTER_MAX, SkipReason, Start,
-    TAKEOVERS_FREE, TakenOver, Transition, before_attempt, decide,
+    DeadReason, Footing, MAX_WAIT_DEFAULT, Ordering, Outcome, Policy, Progress, RETRY_AFTER_MAX, SkipReason,
+    Start, TAKEOVERS_FREE, TakenOver, Transition, before_attempt, decide,
 };
 
 /// Where a delivery is. `gone` is not a state: nothing of the delivery is left.

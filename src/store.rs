@@ -128,8 +128,9 @@ pub struct ClaimWanted {
 /// Which deliveries a claim may give.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClaimScope {
-    /// Whatever is ready now: new ones and due ones in turn. Nothing while the target is paused or an orphan; while its
-    /// breaker is open, at most one as a probe: a new one first, else the least attempted, its due time ignored.
+    /// Whatever is ready now: new ones and due ones in turn. Nothing while the target is paused or an orphan. While its
+    /// breaker is open, at most one as a probe, and none before `probe_at`: one that was never attempted, else the least
+    /// attempted of the earliest due ones, its due time ignored; giving it moves `probe_at` by the claim's `probe_hold`.
     Ready,
     /// Unfinished ones (not those in flight) of events that were accepted longer ago than this, and not retried since,
     /// whether the target is paused, an orphan or ordered, so that upkeep can end them.
@@ -143,13 +144,14 @@ pub struct Claimed {
     pub leases: Vec<Lease>,
     /// The present by the store's clock.
     pub now: Timestamp,
-    /// Until the next waiting delivery of the target is due, where there is one and nothing more is ready.
+    /// Until the next waiting delivery of the target is due, where there is one and nothing more is ready. While the
+    /// breaker is open: until the next probe, where there is anything to probe with.
     pub next_due: Option<Duration>,
-    /// Whether the claim stopped at its bounds although more is ready.
+    /// Whether the claim stopped at its bounds although more is ready; never while the breaker is open.
     pub more: More,
     /// Whether the target takes events at all; a target that the store does not know is an orphan.
     pub status: TargetStatus,
-    /// The target's breaker. Where it is open, the lease that was given is a probe.
+    /// The target's breaker after this claim. Where it is open, the lease that was given is a probe.
     pub breaker: Breaker,
 }
 
@@ -262,10 +264,11 @@ pub enum Control {
 pub enum Turn {
     /// Open, or stay open after a probe that failed; the next probe not before this long from now.
     Open {
-        /// Until the next probe.
+        /// Until the next probe. Zero where the last one came to no attempt: then it is not counted as failed.
         probe_after: Duration,
     },
-    /// Closed. What waits becomes due again, spread over this long; what is due sooner stays so.
+    /// Closed. What waits becomes due again, spread over this long, in the order of due times; what is due sooner stays
+    /// so, and of very many the latest may stay so too.
     Close {
         /// The span of the new due times.
         spread: Duration,
@@ -346,7 +349,7 @@ pub trait Store: Send + Sync + 'static {
     /// Keeps this relay's leases alive and takes over those of dead relays. Called every few seconds.
     async fn tick(&self) -> Result<Ticked, StoreError>;
 
-    /// Pauses, resumes or forgets a target.
+    /// Pauses, resumes or forgets a target, or turns its breaker.
     async fn control(&self, target: &TargetName, control: Control) -> Result<Controlled, StoreError>;
 
     /// Retries, replays or cancels a bounded part of a selection; what is in flight is left alone.

@@ -9,13 +9,13 @@ use tracing::{debug, error, info, warn};
 use crate::clock::{Clock, Timestamp};
 use crate::config::Target;
 use crate::event::TargetName;
-use crate::lifecycle::{DeadReason, MAX_WAIT_DEFAULT, Ordering, Outcome, Transition, before_attempt, decide};
+use crate::lifecycle::{
+    DeadReason, Footing, MAX_WAIT_DEFAULT, Ordering, Outcome, Transition, before_attempt, decide,
+};
 use crate::shutdown::Shutdown;
 use crate::store::query::TargetStatus;
 use crate::store::settling::settle;
-use crate::store::{
-    ClaimScope, ClaimWanted, Lease, More, Settle, Store, StoreError, TargetChange,
-};
+use crate::store::{ClaimScope, ClaimWanted, Lease, More, Settle, Store, StoreError, TargetChange};
 use crate::telemetry::causes;
 
 /// Between two ticks: a third of the 15 s that a lease lasts.
@@ -169,5 +169,5 @@ fn overdue(target: &Target, lease: &Lease, now: Timestamp) -> Transition {
             .or_else(|| before_attempt(lease.progress(), event, &target.policy, now))
             .unwrap_or(Outcome::TooOld),
     };
-    decide(lease.progress(), outcome, &target.policy, now)
+    decide(lease.progress(), outcome, Footing::Regular, &target.policy, now)
 }

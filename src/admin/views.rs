@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::clock::Timestamp;
 use crate::lifecycle::attempt::{Attempt, ErrorClass, ReplyRead};
+use crate::lifecycle::breaker::{Breaker, Phase};
 use crate::store::query::{
     DeliveryDetail, DeliveryView, EventDetail, EventMeta, Overview, Paged, Refusal, TargetOverview,
     TargetStatus,
@@ -198,6 +199,32 @@ struct TargetJson {
     parked: u64,
     dead: u64,
     oldest_unfinished_at: Option<String>,
+    breaker: BreakerJson,
+}
+
+#[derive(Serialize)]
+struct BreakerJson {
+    state: &'static str,
+    /// When it opened or, where it is closed, when it last closed.
+    since: Option<String>,
+    failed_probes: u32,
+    next_probe_at: Option<String>,
+}
+
+impl From<Breaker> for BreakerJson {
+    fn from(breaker: Breaker) -> Self {
+        match breaker.phase {
+            Phase::Closed { since } => {
+                Self { state: "closed", since: since.map(time), failed_probes: 0, next_probe_at: None }
+            }
+            Phase::Open { since, failed_probes, probe_at } => Self {
+                state: "open",
+                since: Some(time(since)),
+                failed_probes,
+                next_probe_at: Some(time(probe_at)),
+            },
+        }
+    }
 }
 
 impl From<Overview> for OverviewJson {
@@ -229,6 +256,7 @@ impl From<TargetOverview> for TargetJson {
             parked: target.parked,
             dead: target.dead,
             oldest_unfinished_at: target.oldest_unfinished.map(time),
+            breaker: target.breaker.into(),
         }
     }
 }

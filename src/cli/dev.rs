@@ -144,6 +144,7 @@ fn configuration(args: &Args, secret: &SigningSecret, forward: &Url, store: &ser
             "url": literal(forward.as_str()),
             "start": "beginning",
             "retry": { "initial": "1s", "multiplier": 2, "max": "30s" },
+            "breaker": "off", // who tries out an app wants to see every attempt, failing ones above all
         } },
         "store": store,
         "admin": { "listen": format!("127.0.0.1:{admin_port}") },

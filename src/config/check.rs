@@ -3,6 +3,7 @@
 //!
 //! Reads files only where the text says so (`${file:…}`, PEM files); the environment is an argument.
 
+mod breaker;
 mod operate;
 mod pem;
 mod source;

@@ -21,6 +21,8 @@ pub enum Section {
     Target,
     /// `retry` of a target.
     Retry,
+    /// `breaker` of a target.
+    Breaker,
     /// `store`.
     Store,
     /// `tls` of the store.
@@ -37,11 +39,12 @@ pub enum Section {
 
 impl Section {
     /// All of them, in the order of the reference.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Top,
         Self::Source,
         Self::Target,
         Self::Retry,
+        Self::Breaker,
         Self::Store,
         Self::Tls,
         Self::Admin,
@@ -57,6 +60,7 @@ impl Section {
             Self::Source => "sources.<name>.",
             Self::Target => "targets.<name>.",
             Self::Retry => "targets.<name>.retry.",
+            Self::Breaker => "targets.<name>.breaker.",
             Self::Store => "store.",
             Self::Tls => "store.tls.",
             Self::Admin => "admin.",
@@ -73,6 +77,7 @@ impl Section {
             Self::Source => "a source",
             Self::Target => "a target",
             Self::Retry => "`retry`",
+            Self::Breaker => "`breaker`",
             Self::Store => "`store`",
             Self::Tls => "`tls`",
             Self::Admin => "`admin`",
@@ -159,6 +164,8 @@ pub enum Kind {
     },
     /// A mapping with the keys of this section.
     One(Section),
+    /// The same, or the word `off`.
+    OneOrOff(Section),
     /// A mapping of names to mappings with the keys of this section.
     Named(Section),
     /// A list of mappings with the keys of this section.
@@ -220,6 +227,7 @@ impl Kind {
                 format!("event types, each with a duration from {} to {}, or `never`", show(*min), show(*max))
             }
             Self::One(section) => format!("keys: {}", names(*section)),
+            Self::OneOrOff(section) => format!("`off`, or keys: {}", names(*section)),
             Self::Named(section) => format!("names, each with keys: {}", names(*section)),
             Self::Many(section) => format!("a list, each with keys: {}", names(*section)),
         }
@@ -242,7 +250,8 @@ impl Kind {
             | Self::Patterns
             | Self::Networks
             | Self::SourceNames
-            | Self::Expiries { .. } => Visibility::Shown,
+            | Self::Expiries { .. }
+            | Self::OneOrOff(_) => Visibility::Shown,
             Self::Url | Self::ProxyUrl | Self::StoreUrl => Visibility::ShownWithoutCredentials,
             Self::SigningSecret
             | Self::SigningSecrets
@@ -343,7 +352,8 @@ pub fn reference() -> String {
             Absent::Value(text) => format!("`{}`", text.replace(env!("CARGO_PKG_VERSION"), "<version>")),
             Absent::Told(words) => words.to_owned(),
         };
-        let has_own_keys = matches!(key.kind, Kind::One(_) | Kind::Named(_) | Kind::Many(_));
+        let has_own_keys =
+            matches!(key.kind, Kind::One(_) | Kind::OneOrOff(_) | Kind::Named(_) | Kind::Many(_));
         let accepted = if has_own_keys { String::new() } else { format!(" Takes {}.", key.kind.accepted()) };
         let doc = format!("{}{accepted}", key.doc).replace('|', "\\|");
         // Writing into a String cannot fail.

@@ -118,6 +118,8 @@ impl Walk<'_> {
     fn value(&mut self, node: &Node, kind: &Kind) {
         if let Kind::One(section) = kind {
             self.section(node, *section);
+        } else if let (Kind::OneOrOff(section), Value::Mapping(_)) = (kind, &node.value) {
+            self.section(node, *section);
         } else if let (Kind::Named(section), Value::Mapping(entries)) = (kind, &node.value) {
             for entry in entries {
                 self.name(&entry.at);

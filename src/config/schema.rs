@@ -35,6 +35,7 @@ fn definition(section: Section) -> &'static str {
         Section::Source => "source",
         Section::Target => "target",
         Section::Retry => "retry",
+        Section::Breaker => "breaker",
         Section::Store => "store",
         Section::Tls => "tls",
         Section::Admin => "admin",
@@ -130,6 +131,11 @@ fn kind(kind: &Kind) -> Map<String, Value> {
             json!({"type": ["object", "null"], "additionalProperties": after})
         }
         Kind::One(below) => nullable(&json!({"$ref": reference(*below)})),
+        Kind::OneOrOff(below) => or_variable(&[
+            json!({"$ref": reference(*below)}),
+            json!({"enum": ["off", false]}), // older editors read `off` as a boolean
+            json!({"type": "null"}),
+        ]),
         Kind::Named(below) => nullable(&json!({
             "type": "object",
             "propertyNames": {"pattern": NAME},

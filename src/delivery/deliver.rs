@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use tracing::{error, warn};
 
+use super::breaker::{self, Stand};
 use super::send::{self, Sent};
 use super::{Deps, Shared, log};
 use crate::clock::Timestamp;
@@ -18,51 +19,64 @@ use crate::store::settling::settle;
 use crate::store::{Control, Controlled, Lease, PauseReason, Settle};
 use crate::telemetry::causes;
 
-/// Makes the delivery and settles it. A panic on the way is a failed attempt: the lease is settled all the same.
-pub(super) async fn deliver(shared: &Shared, lease: Lease) -> Transition {
+/// What a delivery came to.
+struct Made {
+    outcome: Outcome,
+    attempt: Option<Attempt>,
+    /// On which footing it was attempted or, where it was not, given.
+    stand: Stand,
+}
+
+/// Makes the delivery that was `given` by a claim, and settles it. A panic on the way is a failed attempt: the lease is
+/// settled all the same.
+pub(super) async fn deliver(shared: &Shared, lease: Lease, given: Stand) -> Transition {
     let Shared { deps, shutdown, .. } = shared;
     let began = deps.clock.now();
-    let made = AssertUnwindSafe(outcome(shared, &lease)).catch_unwind().await;
-    let (outcome, attempt) = made.unwrap_or_else(|_| {
+    let made = AssertUnwindSafe(make(shared, &lease, given)).catch_unwind().await;
+    let Made { outcome, attempt, stand } = made.unwrap_or_else(|_| {
         let failed = panicked(lease.progress().attempts_total.saturating_add(1), began);
-        (Outcome::Failed { retry_after: None }, Some(failed))
+        Made { outcome: Outcome::Failed { retry_after: None }, attempt: Some(failed), stand: given }
     });
+    // Both before the settle: a crash in between repeats the attempt, the other order would forget what it told of the
+    // target.
     if outcome == Outcome::Gone {
-        // Before the settle: a crash in between repeats the attempt, the other order would forget the pause.
         pause_gone(shared).await;
     }
-    let transition = decide(lease.progress(), outcome, &deps.target.policy, deps.clock.now());
+    breaker::note(shared, stand, outcome, attempt.as_ref()).await;
+    let transition = decide(lease.progress(), outcome, stand.footing, &deps.target.policy, deps.clock.now());
     log::ended(&deps.target, &lease, attempt.as_ref(), transition);
     settle(&*deps.store, Settle { lease, transition, attempt }, shutdown).await;
     transition
 }
 
 /// What the delivery comes to: without an attempt where one would be wrong, else by making it.
-async fn outcome(shared: &Shared, lease: &Lease) -> (Outcome, Option<Attempt>) {
+async fn make(shared: &Shared, lease: &Lease, given: Stand) -> Made {
     let Shared { deps, shutdown, .. } = shared;
+    let unmade = |outcome| Made { outcome, attempt: None, stand: given };
     let event = match lease.event() {
         Ok(event) => event,
         Err(error) => {
             error!(event_id = %lease.event_id(), error = causes(error), "delivery.unreadable");
-            return (Outcome::Unreadable, None);
+            return unmade(Outcome::Unreadable);
         }
     };
     if let Some(reason) = deps.target.skips(event) {
-        return (Outcome::Unwanted(reason), None);
+        return unmade(Outcome::Unwanted(reason));
     }
-    // Leases beyond `concurrency` wait here; what has waited is judged by the time at which its turn comes.
+    // Leases beyond `concurrency`, or beyond the ramp, wait here; what has waited is judged by the time at which its turn comes.
     let turn = tokio::select! {
         biased;
         () = shutdown.stop.cancelled() => None,
         turn = shared.attempts.acquire() => turn.ok(),
+        () = shared.breaker.opens(given) => None,
     };
-    if turn.is_none() || shared.held.load(Ordering::Acquire) {
-        return (Outcome::Interrupted, None);
-    }
+    let stand = shared.breaker.stand(given).filter(|_| !shared.held.load(Ordering::Acquire));
+    let (Some(_turn), Some(stand)) = (turn, stand) else { return unmade(Outcome::Interrupted) };
     if let Some(outcome) = before_attempt(lease.progress(), event, &deps.target.policy, deps.clock.now()) {
-        return (outcome, None);
+        return unmade(outcome);
     }
-    attempt(shared, deps, lease, event).await
+    let (outcome, attempt) = attempt(shared, deps, lease, event).await;
+    Made { outcome, attempt, stand }
 }
 
 async fn attempt(shared: &Shared, deps: &Deps, lease: &Lease, event: &Event) -> (Outcome, Option<Attempt>) {

@@ -94,6 +94,16 @@ pub enum Outcome {
     TakenOver,
 }
 
+/// On which footing an attempt is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Footing {
+    /// While the target's breaker is closed.
+    #[default]
+    Regular,
+    /// While it is open, to see whether the target is back: its failure says nothing about the delivery.
+    Probe,
+}
+
 /// What becomes of a claimed delivery. Applied by the store as one step, under the lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transition {
@@ -230,11 +240,22 @@ pub fn before_attempt(
     (now.since(waiting_since) >= policy.max_wait).then_some(Outcome::TooOld)
 }
 
-/// What becomes of a claimed delivery that came to `outcome` at `now`.
-pub fn decide(progress: &Progress, outcome: Outcome, policy: &Policy, now: Timestamp) -> Transition {
+/// What becomes of a claimed delivery that came to `outcome` at `now`. A failed probe never uses up the budget's rest.
+pub fn decide(
+    progress: &Progress, outcome: Outcome, footing: Footing, policy: &Policy, now: Timestamp,
+) -> Transition {
     match outcome {
         Outcome::Delivered => Transition::Deliver,
-        Outcome::Failed { retry_after } => after_failure(progress, retry_after, &policy.retry, now),
+        Outcome::Failed { .. }
+            if footing == Footing::Regular && is_exhausted(progress, &policy.retry, now) =>
+        {
+            Transition::Die(DeadReason::Exhausted)
+        }
+        Outcome::Failed { retry_after } => {
+            let hint = retry_after.unwrap_or_default().min(RETRY_AFTER_MAX);
+            let failures = progress.attempts.saturating_add(1);
+            Transition::Wait { after: delay(&policy.retry, failures).max(hint) }
+        }
         Outcome::Gone => Transition::Die(DeadReason::Gone),
         Outcome::Aborted => Transition::Die(DeadReason::Aborted),
         Outcome::Unwanted(reason) => Transition::Skip(reason),
@@ -248,14 +269,9 @@ pub fn decide(progress: &Progress, outcome: Outcome, policy: &Policy, now: Times
     }
 }
 
-fn after_failure(
-    progress: &Progress, retry_after: Option<Duration>, retry: &RetryPolicy, now: Timestamp,
-) -> Transition {
+/// Whether one more failure uses up the budget.
+fn is_exhausted(progress: &Progress, retry: &RetryPolicy, now: Timestamp) -> bool {
     let failures = progress.attempts.saturating_add(1);
     let first = progress.first_attempt_at.unwrap_or(now);
-    if retry.attempts.is_some_and(|limit| failures >= limit) || now.since(first) >= retry.give_up_after {
-        return Transition::Die(DeadReason::Exhausted);
-    }
-    let hint = retry_after.unwrap_or_default().min(RETRY_AFTER_MAX);
-    Transition::Wait { after: delay(retry, failures).max(hint) }
+    retry.attempts.is_some_and(|limit| failures >= limit) || now.since(first) >= retry.give_up_after
 }

@@ -50,8 +50,8 @@ use crate::event::{Event, TargetName};
 use crate::signature::Verified;
 
 use super::query::{
-    DeliveryQuery, DeliveryView, EventLookup, EventMeta, EventQuery, EventRef, Overview, Page,
-    Paged, Redrive, Redriven, Refusal, RefusalQuery,
+    DeliveryQuery, DeliveryView, EventLookup, EventMeta, EventQuery, EventRef, Overview, Page, Paged,
+    Redrive, Redriven, Refusal, RefusalQuery,
 };
 use super::{
     ClaimWanted, Claimed, Control, Controlled, Ingested, Settle, Settled, Store, StoreError, Swept,
@@ -176,7 +176,8 @@ async fn open_with(options: Options, keys: Keys) -> Result<(RedisStore, Closed),
     tasks.spawn(bell::listen(Arc::clone(&core), stop.clone()));
     tasks.spawn(bell::look(Arc::clone(&core), stop.clone()));
     let keeper = Arc::clone(&core);
-    let ingests = Batcher::start(&tasks, ingest::BOUNDS, move |batch| ingest::keep(Arc::clone(&keeper), batch));
+    let ingests =
+        Batcher::start(&tasks, ingest::BOUNDS, move |batch| ingest::keep(Arc::clone(&keeper), batch));
     let (closed, is_closed) = oneshot::channel();
     // Ends the store: after the last handle is dropped and the tasks above have ended.
     tokio::spawn(close(Arc::clone(&core), tasks.clone(), stop.clone(), closed));

@@ -7,6 +7,7 @@
 mod abandoned;
 mod attempts;
 mod boot;
+mod breaker;
 mod checkpoint;
 mod claim;
 mod codes;
@@ -38,7 +39,6 @@ use tokio::sync::{oneshot, watch};
 use crate::clock::Clock;
 use crate::event::TargetName;
 use crate::event::frame::{self, BadFrame};
-use crate::lifecycle::breaker::Breaker;
 use crate::signature::Verified;
 
 use super::query::{
@@ -223,7 +223,7 @@ impl Store for SqliteStore {
             next_due: raw.next_due,
             more: raw.more,
             status: raw.status,
-            breaker: Breaker::default(),
+            breaker: raw.breaker,
         })
     }
 

@@ -19,7 +19,7 @@ const WRITE: &str = "a token that may do things";
 fn config(url: &str) -> Value {
     json!({
         "sources": { "clerk": { "signing_secrets": [SECRET] } },
-        "targets": { "app": { "url": url, "retry": { "attempts": 1 } } },
+        "targets": { "app": { "url": url, "breaker": "off", "retry": { "attempts": 1 } } },
     })
 }
 

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use clerk_relay::config::{self, Config, OnReplay, Scope, StoreUrl, TypeFilter};
+use clerk_relay::lifecycle::breaker::BreakerPolicy;
 use clerk_relay::lifecycle::{Ordering, Start};
 
 /// A secret of 32 bytes, as a variable and as it must never be shown.
@@ -131,6 +132,8 @@ snapshots! { mistakes:
         target("headers: {Svix-Id: a, content-type: b, User-Agent: c, X-A: \"${TOKEN}\", x-a: d, \"a b\": e}");
     an_expiry_by_pattern_is_refused: target("expire: {\"email.*\": 5m, sms.created: soon}");
     a_retry_that_starts_above_its_maximum_is_refused: target("retry: {initial: 1h, max: 5m}");
+    a_breaker_that_is_no_breaker_is_refused: target("breaker: on");
+    a_breaker_out_of_its_bounds_is_refused: target("breaker: {failures: 0, ratio: 50, probe_evry: 1m}");
     a_ca_file_that_is_not_there_is_refused: target("ca_file: /nowhere/ca.pem");
     a_dedupe_shorter_than_retention_is_refused: good("store: {retention: 10d, dedupe: 5d}\n");
     an_open_admin_listener_without_tokens_is_refused: good("admin: {listen: 0.0.0.0:8081}\n");
@@ -206,6 +209,7 @@ fn the_smallest_file_comes_to_the_defaults() {
     assert_eq!((target.concurrency, target.ordering, target.start), (16, Ordering::None, Start::Now));
     assert_eq!(target.user_agent, concat!("clerk-relay/", env!("CARGO_PKG_VERSION")));
     assert_eq!(target.signing_secrets[&source.name][0].expose(), SECRET);
+    assert_eq!(target.breaker, Some(BreakerPolicy::default()));
 }
 
 #[test]
@@ -229,6 +233,8 @@ fn everything_that_can_be_said_is_heard() {
     );
     assert_eq!((app.ordering, app.start), (Ordering::Subject, Start::Beginning));
     assert_eq!((app.policy.retry.attempts, app.policy.retry.jitter), (Some(7), 0.0));
+    let breaker = BreakerPolicy { failures: 3, window: 10, ratio: 0.8, probe_every: Duration::from_secs(60) };
+    assert_eq!((app.breaker, own.breaker), (Some(breaker), None));
     let expire: Vec<_> =
         app.policy.expire.iter().map(|(name, after)| (name.as_str(), after.as_secs())).collect();
     assert_eq!(expire, [("email.created", 300), ("session.ended", 3600)]);

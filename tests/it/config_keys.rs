@@ -90,7 +90,8 @@ fn with_key(key: &keys::Key, value: &str) -> String {
         Section::Target if key.name == "url" => source(secrets) + &format!("targets: {{app: {{{pair}}}}}\n"),
         Section::Target => source(secrets) + &format!("targets: {{app: {{{url}, {pair}}}}}\n"),
         Section::Retry => source(secrets) + &format!("targets: {{app: {{{url}, retry: {{{pair}}}}}}}\n"),
-        Section::Store if ["durability", "wait_replicas", "prefix", "tls"].contains(&key.name) => {
+        Section::Breaker => source(secrets) + &format!("targets: {{app: {{{url}, breaker: {{{pair}}}}}}}\n"),
+        Section::Store if ["durability", "wait_replicas", "prefix", "lease", "tls"].contains(&key.name) => {
             source(secrets) + &format!("store: {{url: \"rediss://localhost\", {pair}}}\n")
         }
         Section::Store => source(secrets) + &format!("store: {{{pair}}}\n"),

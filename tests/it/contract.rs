@@ -3,6 +3,7 @@
 
 pub mod harness;
 
+mod breaking;
 mod claiming;
 mod controls;
 mod keeping;
@@ -89,6 +90,25 @@ laws! {
         a_forgotten_target_holds_nothing_and_begins_anew
         only_an_orphan_can_be_forgotten
         a_lease_of_a_forgotten_target_still_ends;
+    breaking:
+        a_new_target_is_closed_and_only_its_revision_turns_it
+        of_many_turns_from_one_revision_one_is_made
+        an_open_breaker_gives_nothing_before_its_probe
+        a_probe_is_one_lease_and_keeps_others_from_probing
+        a_probe_takes_what_was_never_attempted_first
+        a_probe_takes_the_least_attempted_whenever_it_is_due
+        a_probe_keeps_the_order_of_its_subject
+        without_anything_to_probe_with_the_next_event_is_the_probe
+        a_claim_without_room_spends_no_probe
+        a_failed_probe_counts_and_one_without_an_attempt_does_not
+        closing_makes_what_waits_due_again_and_spreads_it
+        closing_a_closed_breaker_changes_nothing
+        a_breaker_survives_a_reopening
+        settles_are_applied_while_the_breaker_is_open
+        a_pause_and_an_age_count_whatever_the_breaker_is
+        a_breaker_is_its_targets_own
+        a_forgotten_target_has_no_breaker_to_turn
+        a_turn_rings_the_bell;
     redriving:
         a_retry_starts_the_budget_again
         a_replay_delivers_what_has_ended

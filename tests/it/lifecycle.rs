@@ -7,8 +7,8 @@ use clerk_relay::backoff::RetryPolicy;
 use clerk_relay::clock::Timestamp;
 use clerk_relay::event::{BodyHash, Event, ksuid};
 use clerk_relay::lifecycle::{
-    Cause, DeadReason, Next, Outcome, Policy, Progress, RETRY_AFTER_MAX, SkipReason, State, TakenOver,
-    Transition, arrow, before_attempt, decide,
+    Cause, DeadReason, Footing, Next, Outcome, Policy, Progress, RETRY_AFTER_MAX, SkipReason, State,
+    TakenOver, Transition, arrow, before_attempt, decide,
 };
 use clerk_relay::secret::SecretId;
 use proptest::prelude::*;
@@ -99,20 +99,35 @@ fn the_budget_ends_by_attempts_or_by_age() {
         first_attempt_at: Some(NOW.minus(Duration::from_secs(first_s_ago))),
         ..Progress::default()
     };
-    assert_eq!(decide(&after(2, 60), failed, &policy(Some(3)), NOW), exhausted);
-    assert!(matches!(decide(&after(1, 60), failed, &policy(Some(3)), NOW), Transition::Wait { .. }));
-    assert_eq!(decide(&after(1, 3 * 24 * 3600), failed, &policy(None), NOW), exhausted);
+    assert_eq!(decide(&after(2, 60), failed, Footing::Regular, &policy(Some(3)), NOW), exhausted);
     assert!(matches!(
-        decide(&after(900, 3 * 24 * 3600 - 1), failed, &policy(None), NOW),
+        decide(&after(1, 60), failed, Footing::Regular, &policy(Some(3)), NOW),
         Transition::Wait { .. }
     ));
+    assert_eq!(decide(&after(1, 3 * 24 * 3600), failed, Footing::Regular, &policy(None), NOW), exhausted);
+    assert!(matches!(
+        decide(&after(900, 3 * 24 * 3600 - 1), failed, Footing::Regular, &policy(None), NOW),
+        Transition::Wait { .. }
+    ));
+}
+
+#[test]
+fn a_probe_never_uses_up_the_budget_but_a_permanent_answer_still_ends_it() {
+    let long_ago = Some(NOW.minus(Duration::from_secs(30 * 24 * 3600)));
+    let progress = Progress { attempts: 99, first_attempt_at: long_ago, ..Progress::default() };
+    let probed = |outcome| decide(&progress, outcome, Footing::Probe, &policy(Some(3)), NOW);
+    assert!(matches!(probed(Outcome::Failed { retry_after: None }), Transition::Wait { .. }));
+    assert_eq!(probed(Outcome::Gone), Transition::Die(DeadReason::Gone));
+    assert_eq!(probed(Outcome::Aborted), Transition::Die(DeadReason::Aborted));
+    assert_eq!(probed(Outcome::Expired), Transition::Die(DeadReason::Expired));
+    assert_eq!(probed(Outcome::Delivered), Transition::Deliver);
 }
 
 #[test]
 fn retry_after_is_a_lower_bound_with_a_cap() {
     let wait = |secs| {
         let outcome = Outcome::Failed { retry_after: Some(Duration::from_secs(secs)) };
-        let transition = decide(&Progress::default(), outcome, &policy(None), NOW);
+        let transition = decide(&Progress::default(), outcome, Footing::Regular, &policy(None), NOW);
         let Transition::Wait { after } = transition else { panic!("{transition:?}") };
         after
     };
@@ -172,7 +187,7 @@ fn from_the_third_take_over_a_delivery_waits_uncounted() {
     assert_eq!(before_attempt(&after(9, TakenOver::No), &event, &policy, NOW), None, "it has waited already");
     let third = after(3, TakenOver::Yes);
     assert_eq!(before_attempt(&third, &event, &policy, NOW), Some(Outcome::TakenOver));
-    let transition = decide(&third, Outcome::TakenOver, &policy, NOW);
+    let transition = decide(&third, Outcome::TakenOver, Footing::Regular, &policy, NOW);
     assert!(matches!(transition, Transition::Postpone { after } if after >= Duration::from_secs(4)));
     assert!(!transition.counts());
 }
@@ -201,18 +216,21 @@ proptest! {
     #[test]
     fn each_outcome_of_a_delivery_in_flight_is_exactly_one_arrow(
         outcome in outcomes(), attempts in any::<u32>(), takeovers in any::<u32>(), limit in proptest::option::of(1u32..50),
-        first_ms in any::<i64>(),
+        first_ms in any::<i64>(), footing in proptest::sample::select(vec![Footing::Regular, Footing::Probe]),
     ) {
         let progress = Progress {
             attempts, attempts_total: attempts, takeovers, first_attempt_at: Some(Timestamp::from_ms(first_ms)),
             ..Progress::default()
         };
-        let transition = decide(&progress, outcome, &policy(limit), NOW);
+        let transition = decide(&progress, outcome, footing, &policy(limit), NOW);
         let next = arrow(Some(InFlight), transition.cause(attempts));
         prop_assert!(matches!(next, Some(Next::To(_))), "{outcome:?} leads nowhere");
         // Only what reached the target may use up the budget; being stopped never does.
         if matches!(outcome, Outcome::Interrupted | Outcome::TakenOver | Outcome::Expired | Outcome::TooOld) {
             prop_assert!(!transition.counts());
+        }
+        if footing == Footing::Probe && matches!(outcome, Outcome::Failed { .. }) {
+            prop_assert_eq!(next, Some(Next::To(Waiting)), "a probe killed");
         }
         if outcome == Outcome::Delivered {
             prop_assert_eq!(next, Some(Next::To(Delivered)));

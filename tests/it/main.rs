@@ -7,6 +7,7 @@ mod support;
 
 mod admin;
 mod apps;
+mod breaker;
 mod config;
 mod config_commands;
 mod config_keys;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 
 use super::source::{secret, secrets};
-use super::{patterns, pem, section};
+use super::{breaker, patterns, pem, section};
 use crate::backoff::RetryPolicy;
 use crate::config::keys::{self, Kind, Section};
 use crate::config::mistakes::Findings;
@@ -92,6 +92,7 @@ fn read_one(
         timeout: fields.duration("timeout", findings),
         concurrency: fields.count("concurrency", findings).and_then(|n| usize::try_from(n).ok()).unwrap_or(1),
         policy: read_policy(fields, findings),
+        breaker: breaker::read(fields, findings),
         ordering: fields.value("ordering", findings, |text| match text {
             "none" => Ok(Ordering::None),
             "subject" => Ok(Ordering::Subject),

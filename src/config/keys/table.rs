@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::Absent::{Required, Told, Value};
-use super::Section::{Admin, Limits, Log, Retry, Source, Store, Target, Tls, Token, Top};
+use super::Section::{Admin, Breaker, Limits, Log, Retry, Source, Store, Target, Tls, Token, Top};
 use super::{Absent, Key, Kind, Section};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -97,6 +97,8 @@ pub const KEYS: &[Key] = &[
         "`subject`: the events of one user or organization go one after the other.", "subject"),
     key(Target, "retry", Kind::One(Retry), Told("see `retry.*`"), "When failed attempts are repeated.",
         "{give_up_after: 3d}"),
+    key(Target, "breaker", Kind::OneOrOff(Breaker), Told("see `breaker.*`"),
+        "When attempts stop because the target is down. `off`: never.", "{failures: 5}"),
     key(Target, "expire", Kind::Expiries { min: SECOND, max: YEAR }, Told("`email.created: 10m, sms.created: 10m`"),
         "Types that are worthless after a while. Added to the default; `never` (or `0`) switches one off.",
         "{email.created: 10m}"),
@@ -116,6 +118,14 @@ pub const KEYS: &[Key] = &[
     key(Retry, "attempts", count(1, 10_000), Told("no limit"), "Give up after this many attempts.", "20"),
     key(Retry, "give_up_after", span(SECOND, YEAR), Value("3d"),
         "Give up when the first attempt is longer ago than this.", "3d"),
+
+    key(Breaker, "failures", count(1, 1000), Value("5"), "It opens after this many failures without a success between them.",
+        "5"),
+    key(Breaker, "window", count(1, 1000), Value("20"), "It also judges the last so many attempts.", "20"),
+    key(Breaker, "ratio", Kind::Number { min: 0.05, max: 1.0 }, Value("0.5"),
+        "It opens when this share of them failed.", "0.5"),
+    key(Breaker, "probe_every", span(Duration::from_millis(100), Duration::from_secs(300)), Value("30s"),
+        "While it is open, one attempt this often; each that fails doubles the time, up to 5m.", "30s"),
 
     key(Store, "url", Kind::StoreUrl, Value("sqlite:relay.db"),
         "Which store: a file (its path is relative to the working directory), or a Redis that many relays may share. \
@@ -169,11 +179,5 @@ pub const KEYS: &[Key] = &[
 ];
 
 /// Keys that a later version will know: refused like unknown ones, but with a reason that saves a search.
-pub const PLANNED: &[(Section, &str)] = &[
-    (Target, "rate"),
-    (Target, "match"),
-    (Target, "breaker"),
-    (Target, "on_dead"),
-    (Top, "alarms"),
-    (Top, "heartbeat_url"),
-];
+pub const PLANNED: &[(Section, &str)] =
+    &[(Target, "rate"), (Target, "match"), (Target, "on_dead"), (Top, "alarms"), (Top, "heartbeat_url")];

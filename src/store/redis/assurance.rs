@@ -81,7 +81,10 @@ impl Assurance {
                 Ok(())
             }
             Err(error) => {
-                error!(error = causes(&error), "store.not_durable: events are answered 503 until this is cured");
+                error!(
+                    error = causes(&error),
+                    "store.not_durable: events are answered 503 until this is cured"
+                );
                 Err(StoreError::Unavailable(Some(Box::new(error))))
             }
         }

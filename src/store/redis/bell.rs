@@ -29,7 +29,10 @@ pub async fn listen(core: Arc<Core>, stop: CancellationToken) {
             heard = hear(&core, &mut failures) => heard,
         };
         failures += 1;
-        debug!(error = causes(&heard), "store.bell_silent: until it is heard again, the store is looked at once a second");
+        debug!(
+            error = causes(&heard),
+            "store.bell_silent: until it is heard again, the store is looked at once a second"
+        );
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(delay(&STORE_RETRY, failures)) => {}

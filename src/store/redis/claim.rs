@@ -122,8 +122,7 @@ async fn ask(
     };
     let declaration = core.declared.lock().unwrap_or_else(std::sync::PoisonError::into_inner).number;
     let largest = if gate.largest_bytes == 0 { FRAME_BYTES_GUESS } else { gate.largest_bytes };
-    let mut keys =
-        vec![core.keys.log(), core.keys.meta(), core.keys.kept_frames(), core.keys.relays()];
+    let mut keys = vec![core.keys.log(), core.keys.meta(), core.keys.kept_frames(), core.keys.relays()];
     keys.extend(core.keys.target(&wanted.target));
     let args = [
         arg(core.clock.offset_ms()),
@@ -200,7 +199,8 @@ pub fn read_breaker(fields: [Value; 5]) -> Result<Breaker, Odd> {
         empty if empty.is_empty() => None,
         text => Some(text.parse().map_err(|_| Odd(WHAT))?),
     };
-    let number = |text: String| if text.is_empty() { Ok(0) } else { text.parse::<i64>().map_err(|_| Odd(WHAT)) };
+    let number =
+        |text: String| if text.is_empty() { Ok(0) } else { text.parse::<i64>().map_err(|_| Odd(WHAT)) };
     let phase = match &*phase? {
         "open" => Phase::Open {
             since: Timestamp::from_ms(since.ok_or(Odd(WHAT))?),

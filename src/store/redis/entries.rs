@@ -90,7 +90,10 @@ mod tests {
     fn what_was_put_aside_is_read_back() {
         let id = EventId { ms: 1, seq: 0 };
         let entry = read_kept(id, &Bytes::from_static(b"3 2 a.bu1frame with spaces")).unwrap();
-        assert_eq!((&*entry.kind, &*entry.subject, &*entry.frame), (&b"a.b"[..], &b"u1"[..], &b"frame with spaces"[..]));
+        assert_eq!(
+            (&*entry.kind, &*entry.subject, &*entry.frame),
+            (&b"a.b"[..], &b"u1"[..], &b"frame with spaces"[..])
+        );
         assert!(read_kept(id, &Bytes::from_static(b"30 2 a.b")).is_none());
         assert!(read_kept(id, &Bytes::from_static(b"junk")).is_none());
     }

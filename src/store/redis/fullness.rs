@@ -78,10 +78,10 @@ impl Fullness {
     /// Where it cannot be reached.
     pub async fn ask(&self, core: &Core) -> Result<Memory, LinkError> {
         let max_bytes = self.configured_max_bytes;
-        let memory = durability::used_memory(&core.link).await?.map_or(
-            Memory { used_bytes: 0, max_bytes },
-            |told| Memory { used_bytes: told.used_bytes, max_bytes: told.limit(max_bytes) },
-        );
+        let memory =
+            durability::used_memory(&core.link).await?.map_or(Memory { used_bytes: 0, max_bytes }, |told| {
+                Memory { used_bytes: told.used_bytes, max_bytes: told.limit(max_bytes) }
+            });
         let known = Known { asked: Instant::now(), memory, added_bytes: 0 };
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(known);
         Ok(memory)

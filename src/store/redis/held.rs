@@ -21,7 +21,9 @@ struct Inner {
 
 impl Held {
     /// These leases are on their way to a caller; they are held once it accepts them.
-    pub fn hand_over<T>(&self, content: T, target: &TargetName, leases: Vec<(EventId, Token)>) -> Handover<T> {
+    pub fn hand_over<T>(
+        &self, content: T, target: &TargetName, leases: Vec<(EventId, Token)>,
+    ) -> Handover<T> {
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for (id, token) in &leases {
             held.leases.insert((target.clone(), *id), *token);

@@ -78,9 +78,7 @@ pub async fn keep(core: Arc<Core>, batch: Vec<Incoming>) -> Vec<Result<Ingested,
     }
 }
 
-async fn append_if_room(
-    core: &Core, batch: &[Incoming], bytes: u64,
-) -> Result<Vec<Ingested>, StoreError> {
+async fn append_if_room(core: &Core, batch: &[Incoming], bytes: u64) -> Result<Vec<Ingested>, StoreError> {
     if !core.fullness.has_room(core, bytes).await {
         return Err(StoreError::Full);
     }
@@ -101,7 +99,13 @@ async fn append(core: &Core, batch: &[Incoming]) -> Result<Value, LinkError> {
     ];
     for one in batch {
         keys.extend([one.mark.clone(), one.list.as_ref().unwrap_or(&one.mark).clone()]);
-        args.extend([arg(&one.source), arg(&one.secret), arg(&one.body_hash), arg(&one.kind), arg(&one.lane)]);
+        args.extend([
+            arg(&one.source),
+            arg(&one.secret),
+            arg(&one.body_hash),
+            arg(&one.kind),
+            arg(&one.lane),
+        ]);
         args.push(arg(u8::from(one.list.is_some())));
         args.push(one.frame.clone());
     }

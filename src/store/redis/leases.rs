@@ -41,7 +41,10 @@ pub async fn beat(core: &Core) -> Result<Beat, StoreError> {
         if let Some(beat) = ask(core, &core.lease().to_string()).await? {
             return Ok(beat);
         }
-        warn!(lease = core.lease(), "store.lease_lost: this relay was not heard of for too long; it goes on under a new lease");
+        warn!(
+            lease = core.lease(),
+            "store.lease_lost: this relay was not heard of for too long; it goes on under a new lease"
+        );
     }
     let beat = ask(core, "").await?;
     Ok(beat.ok_or(Odd("a lease"))?)
@@ -155,7 +158,9 @@ pub async fn farewell(core: &Core) {
     match tokio::time::timeout(FAREWELL_MAX, core.link.command(Lane::Admin, &command)).await {
         Ok(Ok(_)) => {}
         Ok(Err(_)) | Err(_) => {
-            warn!("store.farewell_failed: what is in flight is taken over when this relay's lease has run out");
+            warn!(
+                "store.farewell_failed: what is in flight is taken over when this relay's lease has run out"
+            );
         }
     }
 }

@@ -64,7 +64,8 @@ fn meta(entry: &Entry) -> EventMeta {
             source: unknown_source(),
             svix_id: String::new(),
             event_type: String::from_utf8_lossy(&entry.kind).into_owned(),
-            subject: Some(String::from_utf8_lossy(&entry.subject).into_owned()).filter(|text| !text.is_empty()),
+            subject: Some(String::from_utf8_lossy(&entry.subject).into_owned())
+                .filter(|text| !text.is_empty()),
             body_bytes: 0,
         },
     }
@@ -126,7 +127,8 @@ async fn deliveries_of(
     for (target, mut records) in look.records(core, &[entry.id]).await? {
         let Some(record) = records.pop().flatten() else {
             if !has_passed(core, &target, entry.id).await? {
-                let record = Record { state: State::Queued, ..Record::in_flight(codes::accepted_at(entry.id)) };
+                let record =
+                    Record { state: State::Queued, ..Record::in_flight(codes::accepted_at(entry.id)) };
                 let mut view = view(target, meta, &record);
                 view.due_at = None; // it waits in the log
                 details.push(DeliveryDetail { view, attempts: Vec::new() });

@@ -111,13 +111,13 @@ fn earlier(
 }
 
 /// How many entries are pending in the target's group, and the first of them.
-async fn pending(
-    core: &Core, name: &TargetName,
-) -> Result<(u64, Option<crate::event::EventId>), StoreError> {
+async fn pending(core: &Core, name: &TargetName) -> Result<(u64, Option<crate::event::EventId>), StoreError> {
     let mut command = redis::cmd("XPENDING");
     command.arg(core.keys.log()).arg(name.as_str());
     let reply = match core.link.command(Lane::Admin, &command).await {
-        Err(super::link::LinkError::Refused(error)) if error.code() == Some("NOGROUP") => return Ok((0, None)),
+        Err(super::link::LinkError::Refused(error)) if error.code() == Some("NOGROUP") => {
+            return Ok((0, None));
+        }
         other => reply::array(other?, WHAT)?,
     };
     let mut values = reply.into_iter();

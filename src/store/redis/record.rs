@@ -75,7 +75,9 @@ impl Record {
                 taken_over: if next()? == "1" { TakenOver::Yes } else { TakenOver::No },
             },
             status: optional(next()?, |text| text.parse().ok())?,
-            error: optional(next()?, |text| ErrorClass::ALL.into_iter().find(|class| class.as_str() == text))?,
+            error: optional(next()?, |text| {
+                ErrorClass::ALL.into_iter().find(|class| class.as_str() == text)
+            })?,
             reason: Some(next()?.to_owned()).filter(|reason| !reason.is_empty()),
             only: optional(next()?, Only::parse)?,
         };
@@ -215,7 +217,9 @@ fn decode_attempts(mut bytes: Bytes) -> Vec<Attempt> {
     while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
         let head = bytes.split_to(end);
         bytes.advance(1);
-        let Some((mut attempt, length)) = std::str::from_utf8(&head).ok().and_then(decode_head) else { break };
+        let Some((mut attempt, length)) = std::str::from_utf8(&head).ok().and_then(decode_head) else {
+            break;
+        };
         if length > bytes.len() {
             break;
         }
@@ -261,7 +265,8 @@ mod tests {
     fn a_record_survives_its_text() {
         let now = Timestamp::from_ms(1_784_000_000_000);
         let mut record = Record::in_flight(now);
-        let kept = record.settle(&Bytes::new(), Transition::Die(DeadReason::Gone), Some(&attempt(b"no")), now);
+        let kept =
+            record.settle(&Bytes::new(), Transition::Die(DeadReason::Gone), Some(&attempt(b"no")), now);
         assert!(kept.is_some());
         record.progress.takeovers = 3;
         let text = format!("f;0;1784000000000;{};user;with;semicolons", record.fields());

@@ -120,12 +120,7 @@ async fn send(
             Ok(event) => core.keys.mark(&event.source, &event.svix_id),
             Err(_) => core.keys.bell(),
         });
-        args.extend([
-            arg(codes::hex(entry.id)),
-            arg(after_ms),
-            entry.kind.to_vec(),
-            entry.subject.to_vec(),
-        ]);
+        args.extend([arg(codes::hex(entry.id)), arg(after_ms), entry.kind.to_vec(), entry.subject.to_vec()]);
     }
     let reply = core.link.call(Lane::Admin, &core.scripts.redrive, &keys, &args).await?;
     Ok(reply::number(reply, "the result of a redrive")?)

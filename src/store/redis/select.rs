@@ -211,9 +211,10 @@ fn matches(entry: &Entry, record: Option<&Record>, query: &DeliveryQuery) -> boo
         && query.since.is_none_or(|since| at >= since)
         && query.until.is_none_or(|until| at < until)
         && query.event_type.as_ref().is_none_or(|wanted| *wanted.as_bytes() == *entry.kind)
-        && query.subject.as_ref().is_none_or(|wanted| {
-            codes::lane_text(Some(wanted)).as_bytes() == &*entry.subject
-        })
+        && query
+            .subject
+            .as_ref()
+            .is_none_or(|wanted| codes::lane_text(Some(wanted)).as_bytes() == &*entry.subject)
 }
 
 async fn by_walk(core: &Core, selection: &Selection<'_>, look: &Look) -> Result<Selected, StoreError> {
@@ -234,7 +235,8 @@ async fn by_walk(core: &Core, selection: &Selection<'_>, look: &Look) -> Result<
             records.into_iter().map(|(name, records)| (name, records.into_iter())).collect();
         for entry in page {
             let entry = std::sync::Arc::new(entry);
-            let row = columns.iter_mut().map(|(name, column)| (name.clone(), column.next().flatten())).collect();
+            let row =
+                columns.iter_mut().map(|(name, column)| (name.clone(), column.next().flatten())).collect();
             if !rows.look(&entry, row) {
                 return Ok(rows.selected());
             }
@@ -301,7 +303,9 @@ async fn candidates(
             ids.extend(found);
         }
         if query.states.contains(&State::InFlight) {
-            ids.extend(look.pending.get(name).into_iter().flatten().map(|(id, _)| *id).filter(|id| *id < place));
+            ids.extend(
+                look.pending.get(name).into_iter().flatten().map(|(id, _)| *id).filter(|id| *id < place),
+            );
         }
     }
     let mut ids: Vec<EventId> =

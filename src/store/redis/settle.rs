@@ -113,9 +113,7 @@ pub async fn apply(
 ///
 /// # Errors
 /// Where Redis cannot be reached; whether they were applied is unknown, and sending them again is harmless.
-pub async fn send(
-    core: &Core, target: &TargetName, batch: &[Outgoing],
-) -> Result<Vec<Settled>, StoreError> {
+pub async fn send(core: &Core, target: &TargetName, batch: &[Outgoing]) -> Result<Vec<Settled>, StoreError> {
     let mut keys = vec![core.keys.log(), core.keys.bell()];
     keys.extend(core.keys.target(target));
     let mut args = vec![

@@ -7,9 +7,7 @@ use tracing::error;
 
 use crate::event::TargetName;
 use crate::lifecycle::{Ordering, Start};
-use crate::store::{
-    ClaimWanted, Control, Controlled, StoreError, TargetChange, TargetSpec, Turn,
-};
+use crate::store::{ClaimWanted, Control, Controlled, StoreError, TargetChange, TargetSpec, Turn};
 
 use super::codes::{self, arg};
 use super::core::Core;
@@ -151,7 +149,9 @@ fn read(reply: Value) -> Result<Option<(u64, Vec<TargetChange>)>, Odd> {
     let mut values = reply::array(reply, WHAT)?.into_iter();
     let Some(number) = values.next() else { return Ok(None) };
     let change = |value| {
-        let Ok([how, name]) = <[Value; 2]>::try_from(reply::array(value, WHAT)?) else { return Err(Odd(WHAT)) };
+        let Ok([how, name]) = <[Value; 2]>::try_from(reply::array(value, WHAT)?) else {
+            return Err(Odd(WHAT));
+        };
         let name = reply::text(name, WHAT)?.parse().map_err(|_| Odd(WHAT))?;
         Ok(match reply::text(how, WHAT)?.as_str() {
             "added" => TargetChange::Added(name),
@@ -246,9 +246,7 @@ pub enum Forgetting {
 ///
 /// # Errors
 /// Where Redis cannot be reached.
-pub async fn forget_step(
-    core: &Core, target: &TargetName, what: Forgetting,
-) -> Result<String, StoreError> {
+pub async fn forget_step(core: &Core, target: &TargetName, what: Forgetting) -> Result<String, StoreError> {
     let mut keys = vec![core.keys.log(), core.keys.meta(), core.keys.bell()];
     keys.extend(core.keys.target(target));
     let what = match what {

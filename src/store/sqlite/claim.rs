@@ -7,11 +7,13 @@ use bytes::Bytes;
 use rusqlite::{OptionalExtension as _, params};
 
 use crate::clock::Timestamp;
+use crate::lifecycle::breaker::{Breaker, Phase};
 use crate::lifecycle::{Cause, Ordering, Progress, State};
 use crate::store::query::TargetStatus;
 use crate::store::{ClaimScope, ClaimWanted, More};
 
 use super::abandoned::{Handover, Key};
+use super::breaker;
 use super::codes;
 use super::fault::Fault;
 use super::lanes;
@@ -52,6 +54,8 @@ pub struct RawClaim {
     pub more: More,
     /// Whether the target takes events.
     pub status: TargetStatus,
+    /// Its breaker after this claim.
+    pub breaker: Breaker,
 }
 
 /// Leases deliveries.
@@ -70,6 +74,7 @@ pub fn claim(tx: &mut Tx<'_>, wanted: &ClaimWanted) -> Result<Handover<RawClaim>
     let found =
         targets::find(tx.conn, &wanted.target)?.filter(|target| target.standing != Standing::Forgotten);
     let (mut more, mut next_due, mut num, mut status) = (More::None, None, 0, TargetStatus::Orphan);
+    let mut breaker = Breaker::default();
     if let Some(mut target) = found {
         num = target.num;
         status = target.status();
@@ -77,14 +82,22 @@ pub fn claim(tx: &mut Tx<'_>, wanted: &ClaimWanted) -> Result<Handover<RawClaim>
             (ClaimScope::Ready, TargetStatus::Paused(_) | TargetStatus::Orphan) => {}
             (ClaimScope::Ready, TargetStatus::Active) => {
                 lanes::adopt(tx, &mut target, wanted.ordering, &wanted.unordered_types)?;
-                ready(tx, &mut target, &mut basket)?;
-                (more, next_due) = what_is_left(tx, &target)?;
+                match target.breaker.phase {
+                    Phase::Closed { .. } => {
+                        ready(tx, &mut target, &mut basket)?;
+                        (more, next_due) = what_is_left(tx, &target)?;
+                    }
+                    Phase::Open { .. } => {
+                        next_due = breaker::probe(tx, &mut target, &mut basket, wanted.probe_hold)?;
+                    }
+                }
             }
             (ClaimScope::OlderThan(age), _) => {
                 older_than(tx, &mut target, &mut basket, age)?;
                 more = if basket.filled { More::Ready } else { More::None };
             }
         }
+        breaker = target.breaker;
     }
     let keys = basket
         .leases
@@ -92,18 +105,20 @@ pub fn claim(tx: &mut Tx<'_>, wanted: &ClaimWanted) -> Result<Handover<RawClaim>
         .map(|lease| Key { event: lease.event, target: num, token: lease.token })
         .collect();
     Ok(Handover::new(
-        RawClaim { leases: basket.leases, now: tx.now, next_due, more, status },
+        RawClaim { leases: basket.leases, now: tx.now, next_due, more, status, breaker },
         keys,
         tx.abandoned,
     ))
 }
 
 /// The leases taken so far, and their bounds.
-struct Basket {
+pub(super) struct Basket {
     token: i64,
-    leases_max: usize,
+    /// At most so many leases.
+    pub(super) leases_max: usize,
     bytes_max: usize,
-    leases: Vec<RawLease>,
+    /// Those taken.
+    pub(super) leases: Vec<RawLease>,
     bytes: usize,
     /// Whether something had to be left because of the bounds.
     filled: bool,
@@ -174,7 +189,7 @@ fn what_is_left(tx: &Tx<'_>, target: &Target) -> Result<(More, Option<Duration>)
 
 /// What to do with a new delivery that its lane holds back.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Held {
+pub(super) enum Held {
     /// Park it.
     Park,
     /// Lease it all the same: it will not be attempted.
@@ -182,7 +197,12 @@ enum Held {
 }
 
 /// Takes what the cursor has not reached, up to the event `before`.
-fn log(tx: &Tx<'_>, target: &mut Target, basket: &mut Basket, before: i64, held: Held) -> Result<(), Fault> {
+///
+/// # Errors
+/// Where SQLite fails.
+pub(super) fn log(
+    tx: &Tx<'_>, target: &mut Target, basket: &mut Basket, before: i64, held: Held,
+) -> Result<(), Fault> {
     let (cursor, looked_at_max) = (target.cursor, looked_at_max(target, basket));
     let mut statement = tx.conn.prepare_cached(
         "SELECT id, frame, type, subject FROM event WHERE id > ?1 AND id < ?2 ORDER BY id LIMIT ?3",
@@ -318,7 +338,11 @@ fn older_than(tx: &Tx<'_>, target: &mut Target, basket: &mut Basket, age: Durati
     Ok(())
 }
 
-fn take_known(tx: &Tx<'_>, mut record: Record, basket: &mut Basket) -> Result<bool, Fault> {
+/// Leases `record`, unless its frame does not fit any more; tells whether it did.
+///
+/// # Errors
+/// Where SQLite fails.
+pub(super) fn take_known(tx: &Tx<'_>, mut record: Record, basket: &mut Basket) -> Result<bool, Fault> {
     let frame = tx
         .conn
         .prepare_cached("SELECT frame FROM event WHERE id = ?1")?

@@ -3,7 +3,6 @@
 use rusqlite::{Connection, OptionalExtension as _};
 
 use crate::lifecycle::State;
-use crate::lifecycle::breaker::Breaker;
 use crate::store::query::{Durability, Overview, TargetOverview};
 
 use super::codes;
@@ -44,7 +43,7 @@ fn one(conn: &Connection, target: Target, last_number: i64) -> Result<TargetOver
     let mut view = TargetOverview {
         status: target.status(),
         name: target.name,
-        breaker: Breaker::default(),
+        breaker: target.breaker,
         queued: count(last_number - target.passed),
         in_flight: 0,
         waiting: 0,

@@ -61,7 +61,11 @@ CREATE TABLE target(
   ordering INTEGER NOT NULL,    -- as of the last claim
   unordered TEXT NOT NULL,      -- types that ordering leaves alone, one a line, as of the last claim
   cursor INTEGER NOT NULL,      -- the last event of the log that was taken
-  passed INTEGER NOT NULL       -- event.number minus the backlog: `queued` is the newest number minus this
+  passed INTEGER NOT NULL,      -- event.number minus the backlog: `queued` is the newest number minus this
+  revision INTEGER NOT NULL,    -- of the breaker
+  turned INTEGER,               -- when the breaker opened or, where it is closed, when it closed; NULL: it never opened
+  failed_probes INTEGER NOT NULL,
+  probe_at INTEGER              -- no probe before this; NULL while the breaker is closed
 ) STRICT;
 
 CREATE TABLE delivery(

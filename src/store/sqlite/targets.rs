@@ -3,11 +3,14 @@
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
+use crate::clock::Timestamp;
 use crate::event::TargetName;
+use crate::lifecycle::breaker::{Breaker, Phase};
 use crate::lifecycle::{Cause, Ordering, Start};
 use crate::store::query::TargetStatus;
 use crate::store::{Control, Controlled, PauseReason, TargetChange, TargetSpec};
 
+use super::breaker;
 use super::codes;
 use super::fault::Fault;
 use super::record::{Record, columns};
@@ -58,11 +61,13 @@ pub struct Target {
     pub cursor: i64,
     /// What the newest event's number exceeds by the backlog.
     pub passed: i64,
+    /// Whether attempts are made.
+    pub breaker: Breaker,
 }
 
 macro_rules! target_columns {
     () => {
-        "num, name, standing, paused, ordering, unordered, cursor, passed"
+        "num, name, standing, paused, ordering, unordered, cursor, passed, revision, turned, failed_probes, probe_at"
     };
 }
 
@@ -89,9 +94,13 @@ impl Target {
     /// # Errors
     /// Where SQLite fails.
     pub fn save(&self, conn: &Connection) -> rusqlite::Result<()> {
+        let (turned, failed_probes, probe_at) = match self.breaker.phase {
+            Phase::Closed { since } => (since, 0, None),
+            Phase::Open { since, failed_probes, probe_at } => (Some(since), failed_probes, Some(probe_at)),
+        };
         conn.prepare_cached(
-            "UPDATE target SET standing = ?2, paused = ?3, ordering = ?4, unordered = ?5, cursor = ?6, passed = ?7 \
-             WHERE num = ?1",
+            "UPDATE target SET standing = ?2, paused = ?3, ordering = ?4, unordered = ?5, cursor = ?6, passed = ?7, \
+             revision = ?8, turned = ?9, failed_probes = ?10, probe_at = ?11 WHERE num = ?1",
         )?
         .execute(params![
             self.num,
@@ -101,6 +110,10 @@ impl Target {
             self.unordered,
             self.cursor,
             self.passed,
+            i64::try_from(self.breaker.revision).unwrap_or(i64::MAX),
+            turned.map(Timestamp::as_ms),
+            failed_probes,
+            probe_at.map(Timestamp::as_ms),
         ])?;
         Ok(())
     }
@@ -119,8 +132,23 @@ impl Target {
             unordered: row.get(5)?,
             cursor: row.get(6)?,
             passed: row.get(7)?,
+            breaker: read_breaker(row)?,
         })
     }
+}
+
+fn read_breaker(row: &Row<'_>) -> Result<Breaker, Fault> {
+    let [turned, probe_at] = [row.get::<_, Option<i64>>(9)?, row.get(11)?];
+    let turned = turned.map(Timestamp::from_ms);
+    let phase = match probe_at.map(Timestamp::from_ms) {
+        None => Phase::Closed { since: turned },
+        Some(probe_at) => Phase::Open {
+            since: turned.ok_or(Fault::Unreadable("turned"))?,
+            failed_probes: row.get(10)?,
+            probe_at,
+        },
+    };
+    Ok(Breaker { revision: row.get::<_, i64>(8)?.unsigned_abs(), phase })
 }
 
 /// The target of this name, forgotten or not.
@@ -169,7 +197,7 @@ pub fn declare(tx: &mut Tx<'_>, specs: &[TargetSpec]) -> Result<Vec<TargetChange
             }
             None => {
                 let mut insert = tx.conn.prepare_cached(
-                    "INSERT INTO target VALUES (NULL, ?1, 0, NULL, 0, '', 0, 0) RETURNING num",
+                    "INSERT INTO target VALUES (NULL, ?1, 0, NULL, 0, '', 0, 0, 0, NULL, 0, NULL) RETURNING num",
                 )?;
                 let num = insert.query_row([spec.name.as_str()], |row| row.get(0))?;
                 begin(tx, num, spec)?;
@@ -207,12 +235,13 @@ fn begin(tx: &mut Tx<'_>, num: i64, spec: &TargetSpec) -> Result<(), Fault> {
         unordered: String::new(),
         cursor,
         passed,
+        breaker: Breaker::default(),
     }
     .save(tx.conn)?;
     Ok(())
 }
 
-/// Pauses, resumes or forgets a target.
+/// Pauses, resumes or forgets a target, or turns its breaker.
 ///
 /// # Errors
 /// Where SQLite fails.
@@ -229,7 +258,7 @@ pub fn control(tx: &mut Tx<'_>, name: &TargetName, control: Control) -> Result<C
             target.standing = Standing::Forgotten;
             None
         }
-        Control::Turn { .. } => return Ok(Controlled::Refused),
+        Control::Turn { from, to } => return breaker::turn(tx, target, from, to),
     };
     if target.paused == paused && target.standing != Standing::Forgotten {
         return Ok(Controlled::Unchanged);

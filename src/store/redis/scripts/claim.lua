@@ -42,12 +42,16 @@ if scope == 'ready' and (own.ordering ~= ARGV[9] or (ARGV[9] == '1' and own.unor
 end
 
 local probing = scope == 'ready' and own.phase == 'open'
+
+-- Until the next probe, where there is anything to probe with.
+local function until_probe()
+  local anything = added > own.passed or redis.call('ZCARD', t.due) > 0
+  return anything and math.max(own.probe_at - now, 0) or -1
+end
+
 if probing then
-  if now < own.probe_at then
-    local anything = added > own.passed or redis.call('ZCARD', t.due) > 0
-    return answer(false, anything and own.probe_at - now or -1)
-  end
-  leases_max = math.min(leases_max, 1)
+  if now < own.probe_at or leases_max == 0 then return answer(false, until_probe()) end
+  leases_max = 1
 end
 
 local function fits(frame_bytes)
@@ -162,19 +166,23 @@ local function due_ones()
   end
 end
 
--- Takes one delivery to probe with: a new one first, else a queued one, else the least attempted, whenever it is due.
+-- Takes one delivery to probe with: a new one first, else a queued one, else the least attempted of those due first,
+-- whenever it is due.
 local function probe()
   if not new_ones() then return false end
-  if #leases == 0 then
-    local best, fewest
-    for _, id in ipairs(redis.call('ZRANGE', t.due, 0, 99)) do
-      local r = parse(redis.call('HGET', t.rec, id))
-      if r and not is_blocked(id, r) and (not fewest or tonumber(r.total) < fewest) then
-        best, fewest = { id, r }, tonumber(r.total)
+  local best, fewest
+  local function consider(ids, by_attempts)
+    for _, id in ipairs(ids) do
+      local r = #leases == 0 and parse(redis.call('HGET', t.rec, id))
+      if r and not is_blocked(id, r) then
+        local attempts = by_attempts and tonumber(r.attempts) or -1
+        if not fewest or attempts < fewest then best, fewest = { id, r }, attempts end
       end
     end
-    if best and leases_max > 0 then take_known(best[1], best[2], event_of(ev, fr, best[1])) end
   end
+  consider(redis.call('ZRANGE', t.queued, 0, 99), false)
+  if not best then consider(redis.call('ZRANGE', t.due, 0, 99), true) end
+  if best then take_known(best[1], best[2], event_of(ev, fr, best[1])) end
   if #leases > 0 then
     own.probe_at = now + probe_hold
     redis.call('HSET', t.own, 'probe_at', number(own.probe_at))
@@ -220,10 +228,7 @@ if not is_there then
 end
 
 if scope == 'older' then return answer(filled, -1) end
-if probing then
-  local anything = added > own.passed or redis.call('ZCARD', t.due) > 0
-  return answer(false, anything and math.max(own.probe_at - now, 0) or -1)
-end
+if probing then return answer(false, #leases > 0 and until_probe() or -1) end
 local first = redis.call('ZRANGE', t.due, 0, 0, 'WITHSCORES')[2]
 local wait = first and tonumber(first) - now
 if added > own.passed or (wait and wait <= 0) then return answer(true, -1) end

@@ -52,7 +52,7 @@ if what == 'close' then
   return spread()
 end
 if own.phase == 'open' then
-  redis.call('HINCRBY', t.own, 'failed', 1)
+  if span > 0 then redis.call('HINCRBY', t.own, 'failed', 1) end -- 0: the last probe came to no attempt
 else
   redis.call('HSET', t.own, 'phase', 'open', 'since', number(now), 'failed', '0')
 end

@@ -51,8 +51,7 @@ local function begin(key, name, start)
   if made.err then redis.call('XGROUP', 'SETID', ev, name, cursor) end
   local renewed = redis.call('HGET', key, 'standing') == 'forgotten' and '1' or '0'
   redis.call('HSET', key, 'standing', 'configured', 'paused', '', 'cursor', cursor, 'passed', passed, 'renewed', renewed,
-    'ordering', '0', 'unordered', '', 'ordered_by', '0', 'phase', 'closed', 'since', '', 'failed', '0', 'probe_at', '0')
-  redis.call('HINCRBY', key, 'revision', 0)
+    'ordering', '0', 'unordered', '', 'ordered_by', '0', 'revision', '0', 'phase', 'closed', 'since', '', 'failed', '0', 'probe_at', '0')
   redis.call('SADD', targets, name)
   changed('added', name)
 end
