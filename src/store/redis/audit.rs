@@ -126,26 +126,30 @@ async fn outgoing(
     let ids: Vec<EventId> = step.iter().map(|(id, _)| *id).collect();
     let entries = entries::of(core, &ids).await?;
     let records = records(core, target, &ids).await?;
-    let one = |(((id, token), entry), record): ((&(EventId, Token), Option<Entry>), Option<Record>)| {
-        let mut record = record.unwrap_or_else(|| Record::in_flight(core.clock.now()));
-        if why == Why::HolderDied {
-            record.progress.takeovers = record.progress.takeovers.saturating_add(1);
-            record.progress.taken_over = TakenOver::Yes;
-        }
-        let (kind, subject) = entry.map_or_else(Default::default, |entry| (entry.kind, entry.subject));
-        Outgoing {
-            id: *id,
-            token: *token,
-            state: settle::returned(&record),
-            after_ms: 0,
-            record,
-            attempts: None,
-            kind,
-            subject,
-            mark: None,
-        }
-    };
-    Ok(step.iter().zip(entries).zip(records).map(one).collect())
+    let facts = step.iter().zip(entries).zip(records);
+    Ok(facts.map(|(((id, token), entry), record)| one_out(core, (*id, *token), entry, record, why)).collect())
+}
+
+fn one_out(
+    core: &Core, (id, token): (EventId, Token), entry: Option<Entry>, record: Option<Record>, why: Why,
+) -> Outgoing {
+    let mut record = record.unwrap_or_else(|| Record::in_flight(core.clock.now()));
+    if why == Why::HolderDied {
+        record.progress.takeovers = record.progress.takeovers.saturating_add(1);
+        record.progress.taken_over = TakenOver::Yes;
+    }
+    let (kind, subject) = entry.map_or_else(Default::default, |entry| (entry.kind, entry.subject));
+    Outgoing {
+        id,
+        token,
+        state: settle::returned(&record),
+        after_ms: 0,
+        record,
+        attempts: None,
+        kind,
+        subject,
+        mark: None,
+    }
 }
 
 /// The records of these deliveries of one target.

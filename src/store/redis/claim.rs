@@ -191,9 +191,9 @@ pub fn pause_reason(text: &str) -> Option<PauseReason> {
 /// The breaker in revision, phase, since, failed probes and next probe.
 pub fn read_breaker(fields: [Value; 5]) -> Result<Breaker, Odd> {
     const WHAT: &str = "a breaker";
-    let [revision, phase, since, failed, probe_at] = fields.map(|field| match field {
-        Value::Nil => Ok(String::new()),
-        field => reply::text(field, WHAT),
+    let [revision, phase, since, failed, probe_at] = fields.map(|field| {
+        let text = reply::some_bytes(field, WHAT)?.unwrap_or_default();
+        String::from_utf8(text.into()).map_err(|_| Odd(WHAT))
     });
     let since: Option<i64> = match since? {
         empty if empty.is_empty() => None,

@@ -159,7 +159,7 @@ async fn known_only(core: &Core, batch: &[Incoming]) -> Vec<Result<Ingested, Sto
         let mark = reply::some_bytes(mark, "a mark").ok().flatten()?;
         read_mark(core, &mark, one)
     };
-    marks.into_iter().zip(batch).map(|pair| known(pair).map_or(Err(StoreError::Full), Ok)).collect()
+    marks.into_iter().zip(batch).map(|pair| known(pair).ok_or(StoreError::Full)).collect()
 }
 
 fn read_mark(core: &Core, mark: &Bytes, one: &Incoming) -> Option<Ingested> {

@@ -19,21 +19,21 @@ impl From<Odd> for StoreError {
 
 /// The elements of an array; none for nil.
 pub fn array(value: Value, what: &'static str) -> Result<Vec<Value>, Odd> {
-    match value {
-        Value::Array(values) => Ok(values),
-        Value::Nil => Ok(Vec::new()),
-        _ => Err(Odd(what)),
+    if let Value::Array(values) = value {
+        return Ok(values);
     }
+    if value == Value::Nil { Ok(Vec::new()) } else { Err(Odd(what)) }
 }
 
 /// Text or bytes.
 pub fn bytes(value: Value, what: &'static str) -> Result<Bytes, Odd> {
-    match value {
-        Value::BulkString(bytes) => Ok(Bytes::from(bytes)),
-        Value::SimpleString(text) => Ok(Bytes::from(text)),
-        Value::Int(number) => Ok(Bytes::from(number.to_string())),
-        _ => Err(Odd(what)),
+    if let Value::BulkString(bytes) = value {
+        return Ok(Bytes::from(bytes));
     }
+    if let Value::SimpleString(text) = value {
+        return Ok(Bytes::from(text));
+    }
+    if let Value::Int(number) = value { Ok(Bytes::from(number.to_string())) } else { Err(Odd(what)) }
 }
 
 /// Bytes, or nothing for nil.

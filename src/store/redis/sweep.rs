@@ -38,7 +38,7 @@ pub async fn sweep(core: &Core, max: u32, place: &AtomicU64) -> Result<Swept, St
     let max = max.clamp(1, ROWS_MAX);
     for _ in 0..TRIES {
         let all = targets::all(core).await?;
-        for target in &all {
+        for target in targets::forgotten(core, &all).await? {
             targets::forget_step(core, target, Forgetting::GoOn).await?;
         }
         let mut keys = vec![

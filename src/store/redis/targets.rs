@@ -16,8 +16,9 @@ use super::link::{Lane, LinkError};
 use super::redrive;
 use super::reply::{self, Odd};
 
-/// Steps of 500 by which a forgotten target's deliveries are cancelled at once; sweeps do the rest.
-const FORGET_STEPS: u32 = 4;
+/// Steps of 500 by which a forgotten target's deliveries are cancelled at once, in some seconds at most; sweeps do the
+/// rest.
+const FORGET_STEPS: u32 = 100;
 /// How often a declaration is tried again because another relay made a target at the same moment.
 const DECLARE_TRIES: u32 = 8;
 
@@ -35,6 +36,26 @@ pub async fn all(core: &Core) -> Result<Vec<TargetName>, StoreError> {
     }
     names.sort_unstable();
     Ok(names)
+}
+
+/// Those of `all` that were forgotten.
+///
+/// # Errors
+/// Where Redis cannot be reached.
+pub async fn forgotten<'n>(core: &Core, all: &'n [TargetName]) -> Result<Vec<&'n TargetName>, StoreError> {
+    let mut pipeline = redis::pipe();
+    for target in all {
+        pipeline.cmd("HGET").arg(core.keys.of_target(target, Part::Own)).arg("standing");
+    }
+    let standings =
+        if all.is_empty() { Vec::new() } else { core.link.pipeline(Lane::Admin, &pipeline).await? };
+    let mut found = Vec::new();
+    for (target, standing) in all.iter().zip(standings) {
+        if reply::some_bytes(standing, "a standing")?.as_deref() == Some(b"forgotten") {
+            found.push(target);
+        }
+    }
+    Ok(found)
 }
 
 /// Declares `specs` as this relay's targets.

@@ -10,7 +10,7 @@ local group = ARGV[2]
 local now = real_ms() + tonumber(ARGV[1])
 local STEP = 500
 local ordered = { ordering = ARGV[4], unordered = ARGV[5] }
-local ORDER = { 'pending', 'flying', 'queued', 'waiting', 'parked' }
+local ORDER = { 'pending', 'flying', 'queued', 'waiting', 'parked', 'lanes' }
 if ARGV[7] == '' then redis.call('DEL', t.lane, t.lanefly, t.lanepark) end
 local from, place = string.match(ARGV[7], '^(%d+) (.*)$')
 from, place = tonumber(from or '1'), place or ''
@@ -52,22 +52,26 @@ local function records(index)
   return #ids == STEP and number(first + STEP - left) or nil
 end
 
-while from <= #ORDER do
-  local next_place
-  if from == 1 then next_place = pending() else next_place = records(ORDER[from]) end
-  if next_place then return { from .. ' ' .. next_place } end
-  from, place = from + 1, ''
-  if from <= #ORDER then return { from .. ' ' } end
+-- Whom no unfinished head holds any more is let go: lane by lane, from the first behind `place` on.
+local function lanes()
+  for _ = 1, STEP do
+    local member = redis.call('ZRANGEBYLEX', t.lanepark, place == '' and '-' or '(' .. place .. '\1', '+', 'LIMIT', 0, 1)[1]
+    if not member then return nil end
+    place = string.sub(member, 1, -22)
+    if release(t, place, now) then redis.call('PUBLISH', bell, ARGV[3]) end
+  end
+  return place
 end
 
--- Whom no unfinished head holds any more is let go.
-local lanes, last = {}, ''
-for _, member in ipairs(redis.call('ZRANGE', t.lanepark, 0, -1)) do
-  local lane = string.sub(member, 1, -22)
-  if lane ~= last then lanes[#lanes + 1], last = lane, lane end
+local next_place
+if ORDER[from] == 'pending' then
+  next_place = pending()
+elseif ORDER[from] == 'lanes' then
+  next_place = lanes()
+else
+  next_place = records(ORDER[from])
 end
-for _, lane in ipairs(lanes) do
-  if release(t, lane, now) then redis.call('PUBLISH', bell, ARGV[3]) end
-end
+if next_place then return { from .. ' ' .. next_place } end
+if from < #ORDER then return { from + 1 .. ' ' } end
 redis.call('HSET', t.own, 'ordering', ARGV[4], 'unordered', ARGV[5], 'ordered_by', ARGV[6])
 return {}

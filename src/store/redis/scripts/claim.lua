@@ -83,6 +83,10 @@ end
 
 local function take_new(id, sid, event, lane)
   local old = own.renewed and parse(redis.call('HGET', t.rec, id))
+  if old and string.find('qfwp', old.state, 1, true) then
+    redis.call('XACK', ev, group, sid) -- it has come already, by its record
+    return
+  end
   if old then
     -- A target that was forgotten and came back meets its own history: what had ended begins again.
     old.attempts, old.first, old.taken, old.retried, old.reason, old.lane = '0', '', '0', number(now), '', lane
