@@ -1,7 +1,8 @@
 //! `cargo bench`: ingest and delivery at full durability, each beside its bare ceiling in the same run.
 //!
 //! Everything shares this machine's cores over loopback, so only the ratios mean something. Rounds are interleaved, the
-//! medians are shown with their spread. `CLERK_RELAY_BENCH_EVENTS` sets the events of a round.
+//! medians are shown with their spread. `CLERK_RELAY_BENCH_EVENTS` sets the events of a round; `CLERK_RELAY_BENCH_REDIS` names a running
+//! Redis that the relay keeps its events in instead of a file (the ceiling stays SQLite's).
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // a benchmark that cannot go on ends; its table is its output
 

@@ -22,13 +22,40 @@ pub fn folder() -> tempfile::TempDir {
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
 }
 
-async fn start(load: &Load, folder: &tempfile::TempDir, targets: serde_json::Value) -> Running {
+/// Where the relay of one measurement keeps its events.
+enum Place {
+    /// A file in a folder of its own.
+    Sqlite(tempfile::TempDir),
+    /// A running Redis, under keys of its own.
+    Redis { url: String, prefix: String },
+}
+
+impl Place {
+    /// The Redis that `CLERK_RELAY_BENCH_REDIS` names, else a new file.
+    fn new() -> Self {
+        match std::env::var("CLERK_RELAY_BENCH_REDIS") {
+            Ok(url) => Self::Redis { url, prefix: format!("bench-{:08x}", rand::random::<u32>()) },
+            Err(_) => Self::Sqlite(folder()),
+        }
+    }
+
+    fn store(&self) -> serde_json::Value {
+        match self {
+            Self::Sqlite(folder) => {
+                serde_json::json!({ "url": format!("sqlite:{}", folder.path().join("relay.db").display()) })
+            }
+            Self::Redis { url, prefix } => serde_json::json!({ "url": url, "prefix": prefix }),
+        }
+    }
+}
+
+async fn start(load: &Load, place: &Place, targets: serde_json::Value) -> Running {
     let text = serde_json::json!({
         "listen": "127.0.0.1:0",
         "admin": { "listen": "127.0.0.1:0" },
         "sources": { "clerk": { "signing_secrets": [load.secret.expose()], "path": PATH } },
         "targets": targets,
-        "store": { "url": format!("sqlite:{}", folder.path().join("relay.db").display()) },
+        "store": place.store(),
     });
     let (config, _) = config::load(&text.to_string(), "bench", &|_| None).unwrap();
     app::start(config, Options::default()).await.unwrap()
@@ -36,8 +63,8 @@ async fn start(load: &Load, folder: &tempfile::TempDir, targets: serde_json::Val
 
 /// From the request to the 200, durable, nothing delivered.
 pub async fn ingest(load: &Load, connections: usize) -> Measured {
-    let folder = folder();
-    let running = start(load, &folder, serde_json::json!({})).await;
+    let place = Place::new();
+    let running = start(load, &place, serde_json::json!({})).await;
     let measured = post_all(load, running.ingress_addr, PATH, connections).await;
     running.stop().await;
     measured
@@ -45,8 +72,8 @@ pub async fn ingest(load: &Load, connections: usize) -> Measured {
 
 /// A backlog of every event, from the start of the target to the last request at the receiver.
 pub async fn delivery(load: &Load) -> Measured {
-    let folder = folder();
-    let filling = start(load, &folder, serde_json::json!({})).await;
+    let place = Place::new();
+    let filling = start(load, &place, serde_json::json!({})).await;
     post_all(load, filling.ingress_addr, PATH, 64).await;
     filling.stop().await;
 
@@ -66,7 +93,7 @@ pub async fn delivery(load: &Load) -> Measured {
         "url": format!("http://{}/", receiver.addr), "start": "beginning", "concurrency": CONCURRENCY,
     } });
     let began = Instant::now();
-    let running = start(load, &folder, target).await;
+    let running = start(load, &place, target).await;
     all.notified().await;
     let took = began.elapsed();
     running.stop().await;
