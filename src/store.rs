@@ -153,6 +153,8 @@ pub struct Claimed {
     pub status: TargetStatus,
     /// The target's breaker after this claim. Where it is open, the lease that was given is a probe.
     pub breaker: Breaker,
+    /// Relays that share the store, this one included, as of the last tick: what is a total is divided by them.
+    pub relays: u32,
 }
 
 /// Whether there is more of something.

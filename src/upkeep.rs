@@ -1,6 +1,8 @@
 //! Upkeep: what must happen although nobody asks for it. Keeps this relay's leases alive, ends deliveries that waited
 //! too long, and removes what its retention no longer covers. Knows only the store and the targets' policies.
 
+mod filling;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +19,8 @@ use crate::store::query::TargetStatus;
 use crate::store::settling::settle;
 use crate::store::{ClaimScope, ClaimWanted, Lease, More, Settle, Store, StoreError, TargetChange};
 use crate::telemetry::causes;
+
+use filling::Filling;
 
 /// Between two ticks: a third of the 15 s that a lease lasts.
 const TICK_EVERY: Duration = Duration::from_secs(5);
@@ -42,7 +46,7 @@ pub struct Deps {
 
 /// Ticks and sweeps until told to stop. A failing store is tried again at the next tick.
 pub async fn run(deps: Deps, shutdown: Shutdown) {
-    let mut ticks_left = 1;
+    let (mut ticks_left, mut filling) = (1, Filling::default());
     loop {
         tokio::select! {
             () = shutdown.stop.cancelled() => return,
@@ -60,6 +64,9 @@ pub async fn run(deps: Deps, shutdown: Shutdown) {
         ticks_left -= 1;
         if ticks_left > 0 {
             continue;
+        }
+        if let Ok(overview) = deps.store.overview().await {
+            filling.look(&overview);
         }
         ticks_left = match run_once(&deps, &shutdown).await {
             Ok(More::Ready) => 1,

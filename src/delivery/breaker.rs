@@ -53,6 +53,8 @@ pub(super) struct Known {
     at: Timestamp,
     /// The moment.
     as_of: Instant,
+    /// Relays that share the target.
+    relays: usize,
 }
 
 impl Known {
@@ -61,11 +63,15 @@ impl Known {
         self.at.plus(self.as_of.elapsed())
     }
 
-    /// How many attempts may be under way now: while it is open, the probe.
+    /// How many attempts may be under way here now: while it is open, the probe; else this relay's share of what all of
+    /// them may have together, and at least one.
     pub(super) fn ramp(&self, concurrency: usize) -> Ramp {
         match self.breaker.phase {
             Phase::Open { .. } => Ramp { attempts_max: 1, step_in: None },
-            Phase::Closed { since } => ramp(since, self.now(), concurrency),
+            Phase::Closed { since } => {
+                let Ramp { attempts_max, step_in } = ramp(since, self.now(), concurrency);
+                Ramp { attempts_max: (attempts_max / self.relays).max(1), step_in }
+            }
         }
     }
 }
@@ -103,15 +109,16 @@ impl View {
     /// Learns what a claim told, which began when the revision was `before`. Where a delivery task has turned the breaker
     /// since, the claim may tell of the time before that.
     pub(super) fn learn(&self, before: Option<u64>, claimed: &Claimed) {
-        let news = Known { breaker: claimed.breaker, at: claimed.now, as_of: Instant::now() };
+        let relays = usize::try_from(claimed.relays).unwrap_or(usize::MAX).max(1);
+        let news = Known { breaker: claimed.breaker, at: claimed.now, as_of: Instant::now(), relays };
         self.known.send_if_modified(|known| {
-            let current = known.map(|known| known.breaker);
-            let revision = current.map(|breaker| breaker.revision);
+            let current = known.map(|known| (known.breaker, known.relays));
+            let revision = current.map(|(breaker, _)| breaker.revision);
             if revision != before && revision > Some(news.breaker.revision) {
                 return false;
             }
             *known = Some(news);
-            current != Some(news.breaker)
+            current != Some((news.breaker, news.relays))
         });
     }
 
@@ -283,7 +290,7 @@ mod tests {
 
     fn claimed(breaker: Breaker) -> Claimed {
         let (status, more) = (TargetStatus::Active, More::None);
-        Claimed { leases: Vec::new(), now: NOW, next_due: None, more, status, breaker }
+        Claimed { leases: Vec::new(), now: NOW, next_due: None, more, status, breaker, relays: 1 }
     }
 
     fn closed(revision: u64) -> Breaker {
@@ -306,6 +313,22 @@ mod tests {
         assert_eq!(view.revision(), Some(5));
         view.learn(Some(5), &claimed(closed(6)));
         assert_eq!(view.revision(), Some(6), "somebody closed it since");
+    }
+
+    #[test]
+    fn concurrency_is_a_total_over_all_relays() {
+        let share = |relays, concurrency| {
+            let view = View::new();
+            view.learn(None, &Claimed { relays, ..claimed(closed(0)) });
+            view.known.borrow().map(|known| known.ramp(concurrency).attempts_max)
+        };
+        assert_eq!(share(1, 16), Some(16));
+        assert_eq!(share(3, 16), Some(5));
+        assert_eq!(
+            share(40, 16),
+            Some(1),
+            "a relay that could attempt nothing would hold its leases for ever"
+        );
     }
 
     #[test]

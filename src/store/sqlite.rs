@@ -224,6 +224,7 @@ impl Store for SqliteStore {
             more: raw.more,
             status: raw.status,
             breaker: raw.breaker,
+            relays: 1,
         })
     }
 

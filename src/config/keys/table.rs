@@ -92,7 +92,7 @@ pub const KEYS: &[Key] = &[
     key(Target, "user_agent", Kind::Text, Value(USER_AGENT), "`User-Agent` of every attempt.", "my-relay/1"),
     key(Target, "timeout", span(Duration::from_millis(100), Duration::from_secs(300)), Value("15s"),
         "The deadline of a whole attempt, from DNS to the end of the reply.", "15s"),
-    key(Target, "concurrency", count(1, 1024), Value("16"), "Attempts under way at once.", "16"),
+    key(Target, "concurrency", count(1, 1024), Value("16"), "Attempts under way at once, over all relays that share the store.", "16"),
     key(Target, "ordering", Kind::Choice(&["none", "subject"]), Value("none"),
         "`subject`: the events of one user or organization go one after the other.", "subject"),
     key(Target, "retry", Kind::One(Retry), Told("see `retry.*`"), "When failed attempts are repeated.",

@@ -95,6 +95,7 @@ fn nothing(now: Timestamp) -> Claimed {
         more: More::None,
         status: TargetStatus::Orphan,
         breaker: Breaker::default(),
+        relays: 1,
     }
 }
 
@@ -144,11 +145,11 @@ async fn ask(
         gate.first = gate.first.other();
     }
     let reply = core.link.call(Lane::Claim, &core.scripts.claim, &keys, &args).await?;
-    Ok(read(reply, &wanted.target, token, gate)?)
+    Ok(read(reply, &wanted.target, token, core.relays(), gate)?)
 }
 
 fn read(
-    reply: Value, target: &TargetName, token: Token, gate: &mut OwnedMutexGuard<Gate>,
+    reply: Value, target: &TargetName, token: Token, relays: u32, gate: &mut OwnedMutexGuard<Gate>,
 ) -> Result<Answer, Odd> {
     const WHAT: &str = "the result of a claim";
     let mut values = reply::array(reply, WHAT)?.into_iter();
@@ -179,7 +180,7 @@ fn read(
     }
     // Falls slowly, so that one small batch does not let the next one read too much.
     gate.largest_bytes = largest.max(gate.largest_bytes - gate.largest_bytes / 8);
-    Ok(Answer::Claimed(Box::new(Claimed { leases, now, next_due, more, status, breaker }), tokens))
+    Ok(Answer::Claimed(Box::new(Claimed { leases, now, next_due, more, status, breaker, relays }), tokens))
 }
 
 /// The reason in `paused:reason`, or in what stands behind it.

@@ -43,6 +43,8 @@ pub struct Core {
     bell: watch::Sender<u64>,
     /// Our lease; changes when ours was taken over.
     lease: AtomicU32,
+    /// Relays that are alive, as of the last beat.
+    relays: AtomicU32,
     /// Claims so far; a claim's number tells its leases from those of other claims.
     claims: AtomicU32,
     /// Targets with claims whose outcome is unknown, or whose caller had gone.
@@ -159,6 +161,7 @@ impl Core {
             declared: Mutex::default(),
             bell: watch::Sender::new(0),
             lease: AtomicU32::new(0),
+            relays: AtomicU32::new(1),
             claims: AtomicU32::new(0),
             unsure: Mutex::default(),
             gates: Mutex::default(),
@@ -173,6 +176,16 @@ impl Core {
     /// We have another lease from now on.
     pub fn set_lease(&self, lease: u32) {
         self.lease.store(lease, Ordering::Release);
+    }
+
+    /// Relays that are alive, this one included.
+    pub fn relays(&self) -> u32 {
+        self.relays.load(Ordering::Acquire).max(1)
+    }
+
+    /// So many were alive at the last beat.
+    pub fn set_relays(&self, relays: u32) {
+        self.relays.store(relays, Ordering::Release);
     }
 
     /// A token that no claim of ours had before. Number 0 is that of what is pending in a group.

@@ -60,6 +60,7 @@ async fn ask(core: &Core, lease: &str) -> Result<Option<Beat>, StoreError> {
     core.set_lease(reply::number(lease, WHAT)?);
     let mut next = || values.next().ok_or(Odd(WHAT));
     let (relays, declared) = (reply::number(next()?, WHAT)?, reply::number(next()?, WHAT)?);
+    core.set_relays(relays);
     let expired = values.map(|value| reply::number(value, WHAT)).collect::<Result<_, _>>()?;
     Ok(Some(Beat { relays, expired, declared }))
 }
