@@ -2,11 +2,13 @@
 //!
 //! Everything shares this machine's cores over loopback, so only the ratios mean something. Rounds are interleaved, the
 //! medians are shown with their spread. `CLERK_RELAY_BENCH_EVENTS` sets the events of a round; `CLERK_RELAY_BENCH_REDIS` names a running
-//! Redis that the relay keeps its events in instead of a file (the ceiling stays SQLite's).
+//! Redis that the relay keeps its events in instead of a file (the ceiling stays SQLite's); what an event costs that Redis is
+//! shown as well.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // a benchmark that cannot go on ends; its table is its output
 
 mod bare;
+mod cost;
 mod load;
 mod relay;
 
@@ -45,6 +47,9 @@ async fn run(events: usize) {
     println!("{:<10} {:>22} {:>22} {:>7}   ceiling", "", "relay", "ceiling", "ratio");
     for pair in [&ingest, &delivery] {
         pair.print();
+    }
+    if let Some(url) = relay::redis_url() {
+        cost::print(&Load::sign(events), &url).await;
     }
 }
 

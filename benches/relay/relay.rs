@@ -22,8 +22,13 @@ pub fn folder() -> tempfile::TempDir {
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
 }
 
+/// The running Redis to measure on, where one is named.
+pub fn redis_url() -> Option<String> {
+    std::env::var("CLERK_RELAY_BENCH_REDIS").ok()
+}
+
 /// Where the relay of one measurement keeps its events.
-enum Place {
+pub enum Place {
     /// A file in a folder of its own.
     Sqlite(tempfile::TempDir),
     /// A running Redis, under keys of its own.
@@ -33,9 +38,9 @@ enum Place {
 impl Place {
     /// The Redis that `CLERK_RELAY_BENCH_REDIS` names, else a new file.
     fn new() -> Self {
-        match std::env::var("CLERK_RELAY_BENCH_REDIS") {
-            Ok(url) => Self::Redis { url, prefix: format!("bench-{:08x}", rand::random::<u32>()) },
-            Err(_) => Self::Sqlite(folder()),
+        match redis_url() {
+            Some(url) => Self::Redis { url, prefix: format!("bench-{:08x}", rand::random::<u32>()) },
+            None => Self::Sqlite(folder()),
         }
     }
 
@@ -70,15 +75,25 @@ pub async fn ingest(load: &Load, connections: usize) -> Measured {
     measured
 }
 
-/// A backlog of every event, from the start of the target to the last request at the receiver.
-pub async fn delivery(load: &Load) -> Measured {
+/// A store with every event and no target yet.
+pub async fn fill(load: &Load) -> Place {
     let place = Place::new();
     let filling = start(load, &place, serde_json::json!({})).await;
     post_all(load, filling.ingress_addr, PATH, 64).await;
     filling.stop().await;
+    place
+}
 
+/// A backlog of every event, from the start of the target to the last request at the receiver.
+pub async fn delivery(load: &Load) -> Measured {
+    let place = fill(load).await;
+    deliver(load, &place, 1).await
+}
+
+/// Delivers what `place` holds to this many new targets, all at one receiver.
+pub async fn deliver(load: &Load, place: &Place, targets: usize) -> Measured {
     let (received, all) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
-    let (counter, done, count) = (received.clone(), all.clone(), load.events.len());
+    let (counter, done, count) = (received.clone(), all.clone(), load.events.len() * targets);
     let receiver = bare::serve(move |request| {
         let (counter, done) = (counter.clone(), done.clone());
         async move {
@@ -89,11 +104,13 @@ pub async fn delivery(load: &Load) -> Measured {
         }
     })
     .await;
-    let target = serde_json::json!({ "app": {
+    let target = serde_json::json!({
         "url": format!("http://{}/", receiver.addr), "start": "beginning", "concurrency": CONCURRENCY,
-    } });
+    });
+    let targets: serde_json::Map<_, _> =
+        (0..targets).map(|number| (format!("app-{number}"), target.clone())).collect();
     let began = Instant::now();
-    let running = start(load, &place, target).await;
+    let running = start(load, place, targets.into()).await;
     all.notified().await;
     let took = began.elapsed();
     running.stop().await;

@@ -10,9 +10,7 @@ use clerk_relay::store::query::{
     DeliveryQuery, EventQuery, EventRef, Page, Redrive, RedriveAction, Refusal, RefusalQuery,
 };
 use clerk_relay::store::redis::{self, Options};
-use clerk_relay::store::{
-    ClaimScope, ClaimWanted, Control, PauseReason, Settle, Store, TargetSpec, Turn,
-};
+use clerk_relay::store::{ClaimScope, ClaimWanted, Control, PauseReason, Settle, Store, TargetSpec, Turn};
 
 use crate::contract::harness::{self, DAY, MINUTE, Setup, name, wanted, wanted_in_order};
 use crate::support::events;
