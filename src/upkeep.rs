@@ -15,7 +15,7 @@ use crate::lifecycle::{
     DeadReason, Footing, MAX_WAIT_DEFAULT, Ordering, Outcome, Transition, before_attempt, decide,
 };
 use crate::shutdown::Shutdown;
-use crate::store::query::TargetStatus;
+use crate::store::query::{Overview, TargetStatus};
 use crate::store::settling::settle;
 use crate::store::{ClaimScope, ClaimWanted, Lease, More, Settle, Store, StoreError, TargetChange};
 use crate::telemetry::causes;
@@ -65,10 +65,12 @@ pub async fn run(deps: Deps, shutdown: Shutdown) {
         if ticks_left > 0 {
             continue;
         }
-        if let Ok(overview) = deps.store.overview().await {
+        let round = async {
+            let overview = deps.store.overview().await?;
             filling.look(&overview);
-        }
-        ticks_left = match run_once(&deps, &shutdown).await {
+            round(&deps, &overview, &shutdown).await
+        };
+        ticks_left = match round.await {
             Ok(More::Ready) => 1,
             Ok(More::None) => TICKS_A_ROUND,
             Err(error) => {
@@ -98,6 +100,10 @@ pub fn tell(change: &TargetChange) {
 /// # Errors
 /// The store's, at the step that failed; what was done before stays done.
 pub async fn run_once(deps: &Deps, shutdown: &Shutdown) -> Result<More, StoreError> {
+    round(deps, &deps.store.overview().await?, shutdown).await
+}
+
+async fn round(deps: &Deps, overview: &Overview, shutdown: &Shutdown) -> Result<More, StoreError> {
     let mut more = More::None;
     for target in &deps.targets {
         let overdue = |lease: &Lease| overdue(target, lease, deps.clock.now());
@@ -105,7 +111,7 @@ pub async fn run_once(deps: &Deps, shutdown: &Shutdown) -> Result<More, StoreErr
             more = More::Ready;
         }
     }
-    for target in deps.store.overview().await?.targets {
+    for target in &overview.targets {
         // What nobody configures has no policy; it ends by the default, so that it cannot fill the store for ever.
         let too_old = |_: &Lease| Transition::Die(DeadReason::TooOld);
         if target.status == TargetStatus::Orphan

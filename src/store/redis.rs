@@ -164,6 +164,8 @@ pub async fn open(options: Options) -> Result<(RedisStore, Closed), OpenError> {
 async fn open_with(options: Options, keys: Keys) -> Result<(RedisStore, Closed), OpenError> {
     let link = Link::open(LinkOptions::new(options.url.clone(), &options.config))?;
     let core = Arc::new(Core::new(link, keys, &options));
+    // The connection that events will be kept by is made now: what is found holds for it.
+    core.link.command(Lane::Ingest, &::redis::cmd("PING")).await.map_err(StoreError::from)?;
     core.assurance.check(&core).await?;
     if let Err(found) = leases::check_form(&core).await? {
         return Err(OpenError::TooNew { found });

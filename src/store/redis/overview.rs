@@ -3,7 +3,7 @@
 
 use redis::Value;
 
-use crate::event::TargetName;
+use crate::event::{EventId, TargetName};
 use crate::store::StoreError;
 use crate::store::query::{Overview, TargetOverview, TargetStatus};
 
@@ -55,9 +55,6 @@ async fn one(core: &Core, name: TargetName, added: u64) -> Result<Option<TargetO
     for part in STATES {
         pipeline.cmd("ZCARD").arg(core.keys.of_target(&name, part));
     }
-    for part in &STATES[..4] {
-        pipeline.cmd("ZRANGE").arg(core.keys.of_target(&name, *part)).arg(0).arg(0);
-    }
     let mut replies = core.link.pipeline(Lane::Admin, &pipeline).await?.into_iter();
     let mut next = || replies.next().ok_or(Odd(WHAT));
     let own = reply::array(next()?, WHAT)?;
@@ -81,10 +78,8 @@ async fn one(core: &Core, name: TargetName, added: u64) -> Result<Option<TargetO
         *count = reply::number(next()?, WHAT)?;
     }
     let mut oldest = None;
-    for _ in &STATES[..4] {
-        for id in reply::array(next()?, WHAT)? {
-            oldest = earlier(oldest, codes::from_hex(&reply::bytes(id, WHAT)?));
-        }
+    for (part, _) in STATES[..4].iter().zip(counts).filter(|(_, count)| *count > 0) {
+        oldest = earlier(oldest, first(core, &name, *part).await?);
     }
     let (pending, first_pending) = pending(core, &name).await?;
     let unread = added.saturating_sub(reply::some_number(passed, WHAT)?.unwrap_or(0));
@@ -104,14 +99,21 @@ async fn one(core: &Core, name: TargetName, added: u64) -> Result<Option<TargetO
     }))
 }
 
-fn earlier(
-    one: Option<crate::event::EventId>, other: Option<crate::event::EventId>,
-) -> Option<crate::event::EventId> {
+/// The first event of a state's index.
+async fn first(core: &Core, name: &TargetName, part: Part) -> Result<Option<EventId>, StoreError> {
+    let mut command = redis::cmd("ZRANGE");
+    command.arg(core.keys.of_target(name, part)).arg(0).arg(0);
+    let ids = reply::array(core.link.command(Lane::Admin, &command).await?, WHAT)?;
+    let id = ids.into_iter().next().map(|id| reply::bytes(id, WHAT)).transpose()?;
+    Ok(id.and_then(|id| codes::from_hex(&id)))
+}
+
+fn earlier(one: Option<EventId>, other: Option<EventId>) -> Option<EventId> {
     one.into_iter().chain(other).min()
 }
 
 /// How many entries are pending in the target's group, and the first of them.
-async fn pending(core: &Core, name: &TargetName) -> Result<(u64, Option<crate::event::EventId>), StoreError> {
+async fn pending(core: &Core, name: &TargetName) -> Result<(u64, Option<EventId>), StoreError> {
     let mut command = redis::cmd("XPENDING");
     command.arg(core.keys.log()).arg(name.as_str());
     let reply = match core.link.command(Lane::Admin, &command).await {
@@ -127,7 +129,7 @@ async fn pending(core: &Core, name: &TargetName) -> Result<(u64, Option<crate::e
 }
 
 /// The first entry of the log behind this cursor.
-async fn first_unread(core: &Core, cursor: Value) -> Result<Option<crate::event::EventId>, StoreError> {
+async fn first_unread(core: &Core, cursor: Value) -> Result<Option<EventId>, StoreError> {
     let cursor = reply::some_bytes(cursor, WHAT)?;
     let cursor = cursor.and_then(|text| codes::from_stream(&text));
     let from = cursor.map_or_else(|| "-".to_owned(), |cursor| format!("({}", codes::stream_id(cursor)));

@@ -116,7 +116,10 @@ local function new_ones(before)
     if before or bytes_max - bytes < 2 * BULK * largest then
       count = 1
       local first = redis.call('XRANGE', ev, '(' .. own.cursor, '+', 'COUNT', 1)[1]
-      if not first then break end
+      if not first then
+        own.passed = added -- the log holds less than was added: entries are lost, and nobody may wait for them
+        break
+      end
       local id = hex_of(first[1])
       if before and ms_of(id) >= before then break end
       local lane = lane_of(own, first[2][2], first[2][4])
@@ -138,7 +141,7 @@ local function new_ones(before)
       own.cursor, own.passed = sid, own.passed + 1
     end
     looked_at_max = looked_at_max - #entries
-    if #entries == 0 then break end
+    if #entries == 0 then own.passed = added end -- as above
   end
   return true
 end
