@@ -23,3 +23,4 @@ mod signature;
 mod sqlite;
 mod targets;
 mod upkeep;
+mod walk;

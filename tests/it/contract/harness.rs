@@ -270,7 +270,7 @@ impl Lab {
         assert_eq!(self.settle(lease, Transition::Die(DeadReason::Exhausted)).await, Settled::Done);
     }
 
-    fn attempt(&self, lease: &Lease, transition: Transition) -> Attempt {
+    pub fn attempt(&self, lease: &Lease, transition: Transition) -> Attempt {
         let delivered = transition == Transition::Deliver;
         Attempt {
             number: lease.progress().attempts_total + 1,

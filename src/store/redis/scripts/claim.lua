@@ -107,8 +107,8 @@ end
 local function new_ones(before)
   local looked_at_max = leases_max - #leases
   if own.ordering == '1' then looked_at_max = looked_at_max * LOOKED_AT_PER_LEASE end
-  while not filled and looked_at_max > 0 and added > own.passed do
-    local count = math.min(looked_at_max, BULK)
+  while not filled and #leases < leases_max and looked_at_max > 0 and added > own.passed do
+    local count = math.min(looked_at_max, BULK, leases_max - #leases) -- what is read and not leased costs a record
     if before or bytes_max - bytes < 2 * BULK * largest then
       count = 1
       local first = redis.call('XRANGE', ev, '(' .. own.cursor, '+', 'COUNT', 1)[1]
