@@ -139,7 +139,7 @@ pub async fn seed(core: &Core, target: &TargetName) -> Result<(), StoreError> {
         place = *last;
         let found: Vec<Entry> = entries::of(core, &ids).await?.into_iter().flatten().collect();
         let batch: Vec<(&Entry, i64)> = found.iter().map(|entry| (entry, 0)).collect();
-        send(core, target, "-", "seed", &batch).await?;
+        send(core, target, "-dscx", "begin", &batch).await?;
     }
 }
 

@@ -73,21 +73,32 @@ local function take_known(id, r, event)
   give(id, claim_number, event.kind, event.subject, before, redis.call('HGET', t.att, id) or '', event.frame)
 end
 
+-- A target that was forgotten and came back meets its own history, which is told here: what had ended begins again, what
+-- has not goes on by itself.
+local function history(id, sid, lane)
+  local old = own.renewed and parse(redis.call('HGET', t.rec, id))
+  if not old then return nil end
+  redis.call('XACK', ev, group, sid)
+  if is_unfinished(old.state) then return old, false end
+  old.attempts, old.first, old.taken, old.retried, old.reason, old.lane = '0', '', '0', number(now), '', lane
+  return old, true
+end
+
 -- A delivery that the group has just given us gets a record in this state instead.
 local function record_new(id, sid, lane, state)
-  local r = new_record(now, lane)
+  local old, has_ended = history(id, sid, lane)
+  if old and not has_ended then return end
+  local r = old or new_record(now, lane)
   r.due = number(now)
-  move(t, id, r, nil, state, now)
+  move(t, id, r, old and old.state, old and 'w' or state, now)
   redis.call('XACK', ev, group, sid)
 end
 
 local function take_new(id, sid, event, lane)
-  local old = own.renewed and parse(redis.call('HGET', t.rec, id))
+  local old, has_ended = history(id, sid, lane)
   if old then
-    -- A target that was forgotten and came back meets its own history: what had ended begins again.
-    old.attempts, old.first, old.taken, old.retried, old.reason, old.lane = '0', '', '0', number(now), '', lane
-    redis.call('XACK', ev, group, sid)
-    return take_known(id, old, event)
+    if has_ended then take_known(id, old, event) end
+    return
   end
   if lane ~= '' then
     redis.call('ZADD', t.lane, 0, lane .. '\0' .. id)
