@@ -3,6 +3,7 @@
 
 mod costs;
 mod losses;
+mod order;
 mod places;
 mod relays;
 mod replies;

@@ -173,10 +173,13 @@ impl Lab {
     }
 
     pub async fn with(kind: &dyn Kind, setup: Setup) -> Self {
-        let clock = Clock::system();
+        Self::with_clock(kind, setup, &Clock::system()).await
+    }
+
+    pub async fn with_clock(kind: &dyn Kind, setup: Setup, clock: &Clock) -> Self {
         let mut place = kind.place(setup);
-        let store = place.open(&clock).await;
-        Self { store, clock, place, sent: 0.into() }
+        let store = place.open(clock).await;
+        Self { store, clock: clock.clone(), place, sent: 0.into() }
     }
 
     /// A store with these targets, which begin now.
