@@ -9,6 +9,7 @@
 
 mod claims;
 mod model;
+mod seen;
 mod steps;
 
 use clerk_relay::lifecycle::Start;

@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use clerk_relay::lifecycle::State;
-use clerk_relay::store::{Ingested, Settled, StoreError};
+use clerk_relay::lifecycle::{State, Transition};
+use clerk_relay::store::{ClaimWanted, Ingested, More, Settle, Settled, StoreError};
 
 use super::{assert_unavailable, lab_on, options};
-use crate::contract::harness::{DAY, Lab, MINUTE, ids, new, wanted_in_order};
+use crate::contract::harness::{DAY, Lab, MINUTE, ids, new, wanted, wanted_in_order};
 use crate::support::events;
 use crate::support::redis::RedisServer;
 use crate::support::relay::eventually;
@@ -22,7 +22,7 @@ async fn after_a_flush_targets_begin_again_with_the_oldest_event_that_is_kept() 
     let after = lab.add_many(3).await;
     assert!(before.iter().max() < after.iter().min(), "ids go on");
     assert_eq!(ids(&lab.claim("app").await), after);
-    assert_eq!(lab.settle(old, clerk_relay::lifecycle::Transition::Deliver).await, Settled::Lost);
+    assert_eq!(lab.settle(old, Transition::Deliver).await, Settled::Lost);
     let more = lab.add_many(2).await;
     let of_web = lab.claim("web").await;
     assert_eq!(ids(&of_web), [after, more.clone()].concat(), "every target begins at the oldest");
@@ -75,7 +75,7 @@ async fn a_group_that_is_gone_is_made_again_and_nothing_is_skipped() {
         lab.deliver(lease).await;
     }
     for lease in held {
-        assert_eq!(lab.settle(lease, clerk_relay::lifecycle::Transition::Deliver).await, Settled::Lost);
+        assert_eq!(lab.settle(lease, Transition::Deliver).await, Settled::Lost);
     }
     for id in added {
         assert_eq!(lab.state(id, "app").await, State::Delivered);
@@ -101,6 +101,21 @@ async fn a_group_of_an_ordered_target_that_is_gone_keeps_the_order() {
         lab.deliver(leases.remove(0)).await;
     }
     assert!(claim().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_log_that_is_gone_leaves_no_claim_that_asks_for_ever() {
+    let server = RedisServer::start().await;
+    let lab = lab_on(&server, &["app"]).await;
+    lab.add_many(5).await;
+    let held = lab.claim_with(ClaimWanted { leases_max: 1, ..wanted("app") }).await.leases.remove(0);
+    server.command(&["DEL", "{relay}:ev"]).await;
+    let claimed = lab.claim_with(wanted("app")).await;
+    assert_eq!((claimed.leases.len(), claimed.more, claimed.next_due), (0, More::None, None));
+    assert_eq!(lab.target("app").await.queued, 0);
+    let next = lab.add("user.created", "user_9").await;
+    assert_eq!(ids(&lab.claim("app").await), [next]);
+    assert_eq!(lab.settle(held, Transition::Deliver).await, Settled::Lost);
 }
 
 /// One event's way through everything that a store does.
@@ -131,16 +146,11 @@ async fn scripts_and_connections_that_the_server_drops_are_made_anew() {
     let body = events::body("user.created", "user_1");
     let event = || events::verified("clerk", &svix_id, &body, lab.clock.now());
     eventually("it is kept", async || lab.store.ingest(event()).await.ok()).await;
-    let wanted = || crate::contract::harness::wanted("app");
     let claimed = eventually("it is claimed", async || {
-        lab.store.claim(wanted()).await.ok().filter(|claimed| !claimed.leases.is_empty())
+        lab.store.claim(wanted("app")).await.ok().filter(|claimed| !claimed.leases.is_empty())
     });
     for lease in claimed.await.leases {
-        let settle = clerk_relay::store::Settle {
-            lease,
-            transition: clerk_relay::lifecycle::Transition::Return,
-            attempt: None,
-        };
+        let settle = Settle { lease, transition: Transition::Return, attempt: None };
         eventually("it is settled", async || lab.store.settle(settle.again()).await.ok()).await;
     }
     let lease = lab.claim_one("app").await;
@@ -189,9 +199,7 @@ async fn a_server_that_comes_back_less_durable_gets_no_event_answered_until_it_i
         assert_unavailable(lab.store.ingest(event("msg_1")).await); // no duplicate is vouched for either
     }
     // Work on what is kept goes on.
-    let claimed = eventually("it is claimed", async || {
-        lab.store.claim(crate::contract::harness::wanted("app")).await.ok()
-    });
+    let claimed = eventually("it is claimed", async || lab.store.claim(wanted("app")).await.ok());
     assert!(!claimed.await.leases.is_empty());
     // Nor while it is full.
     server.config_set("maxmemory", "1mb").await;

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use clerk_relay::lifecycle::breaker::Phase;
 use clerk_relay::lifecycle::{Start, State, Transition};
 use clerk_relay::store::query::TargetStatus;
+use clerk_relay::store::redis::Options;
 use clerk_relay::store::{
     ClaimWanted, Control, Controlled, PauseReason, Settled, TargetChange, TargetSpec, Turn,
 };
@@ -73,22 +74,45 @@ async fn a_control_by_one_relay_rings_and_is_obeyed_at_the_other() {
     tokio::time::timeout(PATIENCE, bell.changed()).await.expect("an event rings everywhere").unwrap();
 }
 
+/// A relay behind a proxy, whose lease runs out soon where nothing gets through.
+async fn cut_off_soon(server: &RedisServer, proxy: &Proxy) -> Lab {
+    let url = tcp_url(&[proxy.port()], clerk_relay::config::redis_url::Topology::Standalone);
+    Lab::new(&At(Options { url, ..short_lived(server) })).await
+}
+
+fn cut_off(proxy: &Proxy) {
+    proxy.set(Mode::Refuse);
+    proxy.cut();
+}
+
+/// Ticks until something has changed.
+async fn changes(lab: &Lab) -> Vec<TargetChange> {
+    eventually("something changes", async || {
+        let changes = lab.store.tick().await.ok()?.changes;
+        (!changes.is_empty()).then_some(changes)
+    })
+    .await
+}
+
 #[tokio::test]
 async fn a_target_is_an_orphan_when_no_living_relay_declares_it() {
     let server = RedisServer::start().await;
-    let one = Lab::new(&At(short_lived(&server))).await;
+    let proxy = Proxy::to_port(server.port()).await;
+    let one = cut_off_soon(&server, &proxy).await;
     one.declare(&["app", "web"]).await;
     let other = Lab::new(&At(short_lived(&server))).await;
     assert_eq!(other.declare(&["app"]).await, [], "the first relay still declares web");
+    assert_eq!(other.store.tick().await.unwrap().changes, []);
+    assert_eq!(other.target("web").await.status, TargetStatus::Active);
+    cut_off(&proxy);
+    assert_eq!(changes(&other).await, [TargetChange::Orphaned(name("web"))], "its lease has run out");
+    assert_eq!(other.target("web").await.status, TargetStatus::Orphan);
+    proxy.set(Mode::Pass);
+    assert_eq!(changes(&one).await, [TargetChange::Returned(name("web"))], "it is back under another lease");
     assert_eq!(other.target("web").await.status, TargetStatus::Active);
     let Lab { store, .. } = one;
     drop(store); // says farewell
-    let orphaned = eventually("web becomes an orphan", async || {
-        let changes = other.store.tick().await.unwrap().changes;
-        (!changes.is_empty()).then_some(changes)
-    });
-    assert_eq!(orphaned.await, [TargetChange::Orphaned(name("web"))]);
-    assert_eq!(other.target("web").await.status, TargetStatus::Orphan);
+    assert_eq!(changes(&other).await, [TargetChange::Orphaned(name("web"))]);
 }
 
 fn at_another_url(digest: &str) -> TargetSpec {
@@ -146,9 +170,7 @@ async fn of_two_orderings_that_of_the_later_declaration_holds() {
 async fn a_relay_that_was_away_too_long_finds_its_work_redone_and_goes_on_under_a_new_lease() {
     let server = RedisServer::start().await;
     let proxy = Proxy::to_port(server.port()).await;
-    let mut away = short_lived(&server);
-    away.url = tcp_url(&[proxy.port()], clerk_relay::config::redis_url::Topology::Standalone);
-    let away = Lab::new(&At(away)).await;
+    let away = cut_off_soon(&server, &proxy).await;
     away.declare(&["app"]).await;
     let other = Lab::new(&At(short_lived(&server))).await;
     other.declare(&["app"]).await;
@@ -158,8 +180,7 @@ async fn a_relay_that_was_away_too_long_finds_its_work_redone_and_goes_on_under_
     let with_record = held.pop().unwrap();
     away.fail(with_record, std::time::Duration::ZERO).await;
     held.extend(away.claim("app").await);
-    proxy.set(Mode::Refuse);
-    proxy.cut();
+    cut_off(&proxy);
     let mut taken_over = 0;
     eventually("its leases are taken over", async || {
         taken_over += other.store.tick().await.unwrap().taken_over;

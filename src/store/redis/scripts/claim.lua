@@ -123,7 +123,7 @@ local function new_ones(before)
     if before or bytes_max - bytes < 2 * BULK * largest then
       count = 1
       local first = redis.call('XRANGE', ev, '(' .. own.cursor, '+', 'COUNT', 1)[1]
-      if not first then break end
+      if not first then own.passed = added break end
       local id = hex_of(first[1])
       if before and ms_of(id) >= before then break end
       local lane = lane_of(own, first[2][2], first[2][4])
@@ -132,6 +132,7 @@ local function new_ones(before)
     end
     local entries = read(count)
     if not entries then return false end
+    if #entries == 0 then own.passed = added end -- the log has lost some by other hands than ours
     for _, entry in ipairs(entries) do
       local sid, event = entry[1], { kind = entry[2][2], subject = entry[2][4], frame = entry[2][6] }
       local id, lane = hex_of(sid), lane_of(own, event.kind, event.subject)
