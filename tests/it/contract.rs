@@ -2,6 +2,7 @@
 //! every adapter runs the same ones. The laws stand in the folder beside this file; `laws!` names them all.
 
 pub mod harness;
+pub mod interleaving;
 
 mod breaking;
 mod claiming;

@@ -36,7 +36,7 @@ fn open(url: RedisUrl) -> Link {
 }
 
 fn impatient(url: RedisUrl) -> Link {
-    let timeouts = Timeouts { connect: SHORT, ingest: SHORT, other: SHORT };
+    let timeouts = Timeouts { connect: SHORT, ingest: SHORT, other: SHORT, ..Timeouts::default() };
     Link::open(LinkOptions { timeouts, ..options(url) }).unwrap()
 }
 
@@ -128,10 +128,11 @@ async fn a_link_heals_after_its_connections_were_killed() {
 async fn an_idle_connection_that_died_costs_no_call() {
     let server = RedisServer::start().await;
     let proxy = Proxy::to_port(server.port()).await;
-    let link = open(by_proxy(&proxy));
+    let timeouts = Timeouts { idle: SHORT, ..Timeouts::default() };
+    let link = Link::open(LinkOptions { timeouts, ..options(by_proxy(&proxy)) }).unwrap();
     count(&link).await.unwrap();
     proxy.cut();
-    tokio::time::sleep(Duration::from_millis(1_100)).await; // it is idle only after a second
+    tokio::time::sleep(SHORT + SHORT / 4).await; // what is tried is a span of time without calls
     assert_eq!(count(&link).await.unwrap(), Value::Int(2));
     assert_eq!(link.connections(Lane::Ingest), 2);
 }

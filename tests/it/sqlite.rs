@@ -16,7 +16,7 @@ use clerk_relay::store::{ClaimWanted, Ingested, Settle, Settled, Store, StoreErr
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use crate::contract::harness::{self, Setup, name, new, wanted};
+use crate::contract::harness::{self, DAY, Setup, name, new, wanted};
 use crate::support::events;
 
 fn folder() -> TempDir {
@@ -371,6 +371,29 @@ async fn a_tick_at_rest_empties_the_log() {
     }
     assert_eq!(fs::metadata(&wal).unwrap().len(), 0);
     close(store, closed).await;
+}
+
+#[tokio::test]
+async fn a_sweep_counts_and_removes_marks_after_their_window() {
+    let folder = folder();
+    let setup = Setup { retention: DAY, dedupe: 3 * DAY, ..Setup::default() };
+    let clock = Clock::system();
+    let (store, closed) = open(harness::options(&folder, setup, &clock)).unwrap();
+    for number in 0..5 {
+        add(&store, &format!("msg_{number}")).await.unwrap();
+    }
+    let swept = async || {
+        let swept = store.sweep(3).await.unwrap();
+        (swept.events, swept.marks)
+    };
+    clock.advance(2 * DAY);
+    assert_eq!([swept().await, swept().await], [(3, 0), (2, 0)], "a mark outlives its event");
+    clock.advance(2 * DAY);
+    assert_eq!([swept().await, swept().await, swept().await], [(0, 3), (0, 2), (0, 0)]);
+    close(store, closed).await;
+    let kept = Connection::open(folder.path().join("relay.db")).unwrap();
+    let marks: i64 = kept.query_row("SELECT count(*) FROM mark", [], |row| row.get(0)).unwrap();
+    assert_eq!(marks, 0);
 }
 
 #[tokio::test]

@@ -98,6 +98,8 @@ pub struct Declared {
     pub specs: Option<Vec<TargetSpec>>,
     /// The number of our declaration; the store gives them in order.
     pub number: Option<u64>,
+    /// The lease that we declared under: under another one nothing is declared yet.
+    pub lease: u32,
     /// The revision of what all relays declare, as of the last beat.
     pub revision: u64,
     /// Targets that we have called disputed already.

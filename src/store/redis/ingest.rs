@@ -155,6 +155,9 @@ async fn known_only(core: &Core, batch: &[Incoming]) -> Vec<Result<Ingested, Sto
     command.arg(batch.iter().map(|one| one.mark.as_slice()).collect::<Vec<_>>());
     let Ok(reply) = core.link.command(Lane::Ingest, &command).await else { return full() };
     let Ok(marks) = reply::array(reply, "marks") else { return full() };
+    if let Err(error) = core.assurance.vouch(core).await {
+        return core.for_each(error, batch.len());
+    }
     let known = |(mark, one): (Value, &Incoming)| {
         let mark = reply::some_bytes(mark, "a mark").ok().flatten()?;
         read_mark(core, &mark, one)

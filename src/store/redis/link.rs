@@ -87,16 +87,21 @@ pub struct Timeouts {
     pub ingest: Duration,
     /// Of a call on any other lane.
     pub other: Duration,
+    /// A connection that carried nothing for this long may have died unnoticed: it is asked before it is used. One that
+    /// has calls under way is not: their own deadlines tell.
+    pub idle: Duration,
 }
 
 impl Default for Timeouts {
     /// Ingest stays below the 15 s after which Svix gives a request up: 2 s until a connection that was idle is given
-    /// up, at most 4 s until there is a new one, 8 s for the call, slow disks included.
+    /// up, at most 4 s until there is a new one, 8 s for the call, slow disks included. The store is looked at once a
+    /// second by a connection that is never idle for that.
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(2),
             ingest: Duration::from_secs(8),
             other: Duration::from_secs(5),
+            idle: Duration::from_secs(3),
         }
     }
 }

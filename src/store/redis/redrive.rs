@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::event::{TargetName, frame};
+use crate::event::{EventId, TargetName, frame};
 use crate::lifecycle::State;
 use crate::store::StoreError;
 use crate::store::query::{Redrive, RedriveAction, Redriven};
@@ -14,6 +14,7 @@ use super::entries::{self, Entry};
 use super::link::Lane;
 use super::reply;
 use super::select::{self, Found, From, Selection};
+use super::walk::Walk;
 use super::{lists, walk};
 
 /// Deliveries that one step changes at most: a script of some 10 ms.
@@ -138,8 +139,24 @@ pub async fn seed(core: &Core, target: &TargetName) -> Result<(), StoreError> {
         place = *last;
         let found: Vec<Entry> = entries::of(core, &ids).await?.into_iter().flatten().collect();
         let batch: Vec<(&Entry, i64)> = found.iter().map(|entry| (entry, 0)).collect();
-        send(core, target, "-", "seed", &batch).await?;
+        send(core, target, "-dscx", "begin", &batch).await?;
     }
+}
+
+/// Queues what `target` has passed since it began but has no record of and not in flight.
+///
+/// # Errors
+/// Where Redis cannot be reached; a repetition goes on.
+pub async fn seed_untraced(core: &Core, target: &TargetName, began: EventId) -> Result<(), StoreError> {
+    let mut walk = Walk::new(core, None, walk::TOP, Some(codes::accepted_at(began)), None).await?;
+    while let Some(page) = walk.page(core).await? {
+        let batch: Vec<(&Entry, i64)> =
+            page.iter().filter(|entry| entry.id > began).map(|entry| (entry, 0)).collect();
+        if !batch.is_empty() {
+            send(core, target, "-", "seed", &batch).await?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

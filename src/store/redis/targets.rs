@@ -63,11 +63,13 @@ pub async fn forgotten<'n>(core: &Core, all: &'n [TargetName]) -> Result<Vec<&'n
 /// # Errors
 /// Where Redis cannot be reached.
 pub async fn declare(core: &Arc<Core>, specs: &[TargetSpec]) -> Result<Vec<TargetChange>, StoreError> {
+    let lease = core.lease();
     let (number, changes) = send(core, specs, None).await?;
     {
         let mut declared = core.declared.lock().unwrap_or_else(PoisonError::into_inner);
         declared.specs = Some(specs.to_vec());
         declared.number = Some(number);
+        declared.lease = lease;
         declared.disputed = disputed(&changes);
     }
     seed(core, specs, &changes).await?;
@@ -75,9 +77,10 @@ pub async fn declare(core: &Arc<Core>, specs: &[TargetSpec]) -> Result<Vec<Targe
     Ok(changes)
 }
 
-/// Whether others have declared something since we last looked.
+/// Whether others have declared something since we last looked, or we nothing under our present lease.
 pub fn is_news(core: &Core, revision: u64) -> bool {
-    core.declared.lock().unwrap_or_else(PoisonError::into_inner).revision != revision
+    let declared = core.declared.lock().unwrap_or_else(PoisonError::into_inner);
+    declared.revision != revision || (declared.specs.is_some() && declared.lease != core.lease())
 }
 
 /// Declares again what this relay declared last, because others have changed, died, or the store has lost it; tells
@@ -86,9 +89,12 @@ pub fn is_news(core: &Core, revision: u64) -> bool {
 /// # Errors
 /// Where Redis cannot be reached.
 pub async fn declare_again(core: &Arc<Core>, revision: u64) -> Result<Vec<TargetChange>, StoreError> {
+    let lease = core.lease();
     let (specs, number) = {
         let mut declared = core.declared.lock().unwrap_or_else(PoisonError::into_inner);
-        declared.revision = revision;
+        if declared.specs.is_none() {
+            declared.revision = revision;
+        }
         (declared.specs.clone(), declared.number)
     };
     let Some(specs) = specs else { return Ok(Vec::new()) };
@@ -98,6 +104,7 @@ pub async fn declare_again(core: &Arc<Core>, revision: u64) -> Result<Vec<Target
     let (_, mut changes) = send(core, &specs, number).await?;
     seed(core, &specs, &changes).await?;
     let mut declared = core.declared.lock().unwrap_or_else(PoisonError::into_inner);
+    (declared.revision, declared.lease) = (revision, lease);
     let known = std::mem::replace(&mut declared.disputed, disputed(&changes));
     changes.retain(|change| !matches!(change, TargetChange::Disputed(name) if known.contains(name)));
     Ok(changes)
@@ -280,17 +287,22 @@ pub async fn forget_step(core: &Core, target: &TargetName, what: Forgetting) -> 
 }
 
 /// Makes a target's group again where it is gone although the target is there: at the last place that the store or we
-/// know of, never at the end.
+/// know of, never at the end. What was in flight from the log has left no trace, and is queued first.
 ///
 /// # Errors
-/// Where Redis cannot be reached.
+/// Where Redis cannot be reached; the next claim tries again.
 pub async fn remake_group(core: &Core, target: &TargetName, ours: Option<&str>) -> Result<(), StoreError> {
-    let mut command = redis::cmd("HGET");
-    command.arg(core.keys.of_target(target, Part::Own)).arg("cursor");
-    let theirs = reply::some_bytes(core.link.command(Lane::Admin, &command).await?, "a cursor")?;
+    let mut command = redis::cmd("HMGET");
+    command.arg(core.keys.of_target(target, Part::Own)).arg("cursor").arg("began");
+    let mut found = reply::array(core.link.command(Lane::Admin, &command).await?, "a place")?.into_iter();
+    let mut place = || reply::some_bytes(found.next().unwrap_or(Value::Nil), "a place");
+    let (theirs, began) = (place()?, place()?);
     let known = theirs.as_deref().or(ours.map(str::as_bytes)).and_then(codes::from_stream);
     let cursor = known.map_or_else(|| "0-0".to_owned(), codes::stream_id);
     error!(%target, cursor, "store.group_lost: the target's consumer group is gone from Redis; it is made again at the last place known");
+    if let Some(began) = began.as_deref().and_then(codes::from_stream) {
+        redrive::seed_untraced(core, target, began).await?;
+    }
     let mut command = redis::cmd("XGROUP");
     command.arg("CREATE").arg(core.keys.log()).arg(target.as_str()).arg(&cursor).arg("MKSTREAM");
     match core.link.command(Lane::Admin, &command).await {

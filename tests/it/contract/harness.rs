@@ -173,10 +173,13 @@ impl Lab {
     }
 
     pub async fn with(kind: &dyn Kind, setup: Setup) -> Self {
-        let clock = Clock::system();
+        Self::with_clock(kind, setup, &Clock::system()).await
+    }
+
+    pub async fn with_clock(kind: &dyn Kind, setup: Setup, clock: &Clock) -> Self {
         let mut place = kind.place(setup);
-        let store = place.open(&clock).await;
-        Self { store, clock, place, sent: 0.into() }
+        let store = place.open(clock).await;
+        Self { store, clock: clock.clone(), place, sent: 0.into() }
     }
 
     /// A store with these targets, which begin now.
@@ -270,7 +273,7 @@ impl Lab {
         assert_eq!(self.settle(lease, Transition::Die(DeadReason::Exhausted)).await, Settled::Done);
     }
 
-    fn attempt(&self, lease: &Lease, transition: Transition) -> Attempt {
+    pub fn attempt(&self, lease: &Lease, transition: Transition) -> Attempt {
         let delivered = transition == Transition::Deliver;
         Attempt {
             number: lease.progress().attempts_total + 1,

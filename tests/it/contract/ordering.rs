@@ -1,16 +1,10 @@
 //! Laws of order by subject: one unfinished delivery of a subject after the other, and nobody else held up.
 
-use std::collections::HashMap;
-use std::time::Duration;
-
-use clerk_relay::event::EventId;
 use clerk_relay::lifecycle::{DeadReason, SkipReason, State, Transition};
 use clerk_relay::store::query::{DeliveryQuery, Redrive, RedriveAction};
 use clerk_relay::store::{ClaimWanted, Lease, Settled};
-use proptest::prelude::*;
 
-use super::harness::{Kind, Lab, MINUTE, OnSqlite, ids, redrive, wanted_in_order};
-use crate::support::events;
+use super::harness::{Kind, Lab, MINUTE, ids, redrive, wanted_in_order};
 
 async fn claim(lab: &Lab) -> Vec<Lease> {
     lab.claim_with(wanted_in_order("app")).await.leases
@@ -199,136 +193,4 @@ pub async fn a_crowded_subject_does_not_starve_the_others(kind: &dyn Kind) {
         }
     }
     panic!("the other subject never came");
-}
-
-#[derive(Debug, Clone)]
-enum Step {
-    Add { subject: u8, exempt: bool },
-    Claim { leases_max: usize },
-    Settle { which: prop::sample::Index, how: u8 },
-    Pass { seconds: u64 },
-    Retry,
-    Reopen,
-}
-
-fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let step = prop_oneof![
-        5 => (0..3_u8, prop::bool::weighted(0.1)).prop_map(|(subject, exempt)| Step::Add { subject, exempt }),
-        4 => (1..5_usize).prop_map(|leases_max| Step::Claim { leases_max }),
-        6 => (any::<prop::sample::Index>(), 0..8_u8).prop_map(|(which, how)| Step::Settle { which, how }),
-        2 => (1..90_u64).prop_map(|seconds| Step::Pass { seconds }),
-        1 => Just(Step::Retry),
-        1 => Just(Step::Reopen),
-    ];
-    prop::collection::vec(step, 1..60)
-}
-
-/// What the order promises, seen from outside.
-#[derive(Default)]
-struct Seen {
-    subjects: HashMap<EventId, String>,
-    in_flight: Vec<Lease>,
-    ended: Vec<EventId>,
-    retried: Vec<EventId>,
-}
-
-impl Seen {
-    fn check(&self, lease: &Lease) {
-        let id = lease.event_id();
-        let Some(subject) = self.subjects.get(&id) else { return };
-        let same = |other: EventId| self.subjects.get(&other) == Some(subject);
-        for other in &self.in_flight {
-            assert!(!same(other.event_id()), "{id} runs beside {}", other.event_id());
-        }
-        if self.retried.contains(&id) {
-            return; // outside the order promise
-        }
-        for (earlier, _) in self.subjects.iter().filter(|(earlier, _)| **earlier < id && same(**earlier)) {
-            assert!(self.ended.contains(earlier), "{id} passed {earlier}");
-        }
-    }
-}
-
-fn transition(how: u8) -> Transition {
-    match how {
-        0..=2 => Transition::Deliver,
-        3 => Transition::Wait { after: Duration::from_secs(30) },
-        4 => Transition::Die(DeadReason::Exhausted),
-        5 => Transition::Skip(SkipReason::Source),
-        6 => Transition::Postpone { after: Duration::from_secs(5) },
-        _ => Transition::Return,
-    }
-}
-
-async fn run(steps: Vec<Step>) {
-    let mut lab = Lab::with_targets(&OnSqlite, &["app"]).await;
-    let mut seen = Seen::default();
-    for step in steps {
-        match step {
-            Step::Add { subject, exempt } => {
-                let subject = format!("user_{subject}");
-                let event_type = if exempt { "email.created" } else { "user.updated" };
-                let id = lab.ingest("clerk", &lab.svix_id(), &events::body(event_type, &subject)).await;
-                if !exempt {
-                    seen.subjects.insert(super::harness::new(id), subject);
-                }
-            }
-            Step::Claim { leases_max } => take(&lab, &mut seen, leases_max).await,
-            Step::Settle { which, how } if !seen.in_flight.is_empty() => {
-                let lease = seen.in_flight.swap_remove(which.index(seen.in_flight.len()));
-                end(&lab, &mut seen, lease, transition(how)).await;
-            }
-            Step::Settle { .. } => {}
-            Step::Pass { seconds } => lab.clock.advance(Duration::from_secs(seconds)),
-            Step::Retry => {
-                // Only those that died: an unfinished one that is retried by hand leaves the promise as well.
-                let query = DeliveryQuery { states: vec![State::Dead], ..DeliveryQuery::default() };
-                lab.redrive(Redrive { query, ..redrive(RedriveAction::Retry) }).await;
-                seen.retried.extend(seen.ended.iter());
-            }
-            Step::Reopen => {
-                seen.in_flight.clear();
-                lab = lab.reopen().await;
-            }
-        }
-    }
-    // Whatever happened, everything ends.
-    for _ in 0..400 {
-        take(&lab, &mut seen, 8).await;
-        let leases: Vec<Lease> = seen.in_flight.drain(..).collect();
-        for lease in leases {
-            end(&lab, &mut seen, lease, Transition::Deliver).await;
-        }
-        let target = lab.target("app").await;
-        if target.queued + target.waiting + target.parked + target.in_flight == 0 {
-            return;
-        }
-        lab.clock.advance(Duration::from_secs(10));
-    }
-    panic!("something never ended: {:?}", lab.target("app").await);
-}
-
-async fn take(lab: &Lab, seen: &mut Seen, leases_max: usize) {
-    let claim = lab.claim_with(ClaimWanted { leases_max, ..wanted_in_order("app") }).await;
-    for lease in claim.leases {
-        seen.check(&lease);
-        seen.in_flight.push(lease);
-    }
-}
-
-async fn end(lab: &Lab, seen: &mut Seen, lease: Lease, transition: Transition) {
-    let id = lease.event_id();
-    assert_eq!(lab.settle(lease, transition).await, Settled::Done);
-    if lab.state(id, "app").await.is_ended() {
-        seen.ended.push(id);
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn order_holds_over_any_interleaving(steps in steps()) {
-        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(run(steps));
-    }
 }

@@ -11,10 +11,6 @@ use super::fault::Remedy;
 use super::{LinkError, LinkOptions};
 use crate::backoff::{RetryPolicy, delay};
 
-/// A connection that carried nothing for this long may have died unnoticed: it is asked before it is used. One that has
-/// calls under way is not: their own deadlines tell.
-const IDLE_MAX: Duration = Duration::from_secs(3);
-
 /// The pauses between attempts to connect: a restart is noticed soon, a dead server is not hammered.
 fn pauses() -> RetryPolicy {
     RetryPolicy {
@@ -82,16 +78,16 @@ impl Line {
     /// # Errors
     /// [`LinkError::Unavailable`], at once while the next attempt to connect is not due.
     pub(super) async fn hold(&self, options: &LinkOptions) -> Result<Held, LinkError> {
-        if let Some(held) = self.fresh() {
+        if let Some(held) = self.fresh(options) {
             return Ok(held);
         }
         let tried_before = self.with(|state| state.tried);
         let _one_at_a_time = self.connecting.lock().await;
-        if let Some(held) = self.fresh() {
+        if let Some(held) = self.fresh(options) {
             return Ok(held);
         }
         self.check_idle(options).await;
-        if let Some(held) = self.fresh() {
+        if let Some(held) = self.fresh(options) {
             return Ok(held);
         }
         if let Some(error) = self.with(|state| state.barred(tried_before)) {
@@ -138,9 +134,9 @@ impl Line {
         }
     }
 
-    fn fresh(&self) -> Option<Held> {
+    fn fresh(&self, options: &LinkOptions) -> Option<Held> {
         self.with(|state| {
-            let quiet = state.good_at.is_none_or(|at| at.elapsed() > IDLE_MAX);
+            let quiet = state.good_at.is_none_or(|at| at.elapsed() > options.timeouts.idle);
             let idle = quiet && Arc::strong_count(&state.calls) == 1;
             let connection = state.connection.as_ref().filter(|_| !idle)?.clone();
             Some(state.held(connection))

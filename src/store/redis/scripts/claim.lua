@@ -73,25 +73,32 @@ local function take_known(id, r, event)
   give(id, claim_number, event.kind, event.subject, before, redis.call('HGET', t.att, id) or '', event.frame)
 end
 
+-- A target that was forgotten and came back meets its own history, which is told here: what had ended begins again, what
+-- has not goes on by itself.
+local function history(id, sid, lane)
+  local old = own.renewed and parse(redis.call('HGET', t.rec, id))
+  if not old then return nil end
+  redis.call('XACK', ev, group, sid)
+  if is_unfinished(old.state) then return old, false end
+  old.attempts, old.first, old.taken, old.retried, old.reason, old.lane = '0', '', '0', number(now), '', lane
+  return old, true
+end
+
 -- A delivery that the group has just given us gets a record in this state instead.
 local function record_new(id, sid, lane, state)
-  local r = new_record(now, lane)
+  local old, has_ended = history(id, sid, lane)
+  if old and not has_ended then return end
+  local r = old or new_record(now, lane)
   r.due = number(now)
-  move(t, id, r, nil, state, now)
+  move(t, id, r, old and old.state, old and 'w' or state, now)
   redis.call('XACK', ev, group, sid)
 end
 
 local function take_new(id, sid, event, lane)
-  local old = own.renewed and parse(redis.call('HGET', t.rec, id))
-  if old and string.find('qfwp', old.state, 1, true) then
-    redis.call('XACK', ev, group, sid) -- it has come already, by its record
-    return
-  end
+  local old, has_ended = history(id, sid, lane)
   if old then
-    -- A target that was forgotten and came back meets its own history: what had ended begins again.
-    old.attempts, old.first, old.taken, old.retried, old.reason, old.lane = '0', '', '0', number(now), '', lane
-    redis.call('XACK', ev, group, sid)
-    return take_known(id, old, event)
+    if has_ended then take_known(id, old, event) end
+    return
   end
   if lane ~= '' then
     redis.call('ZADD', t.lane, 0, lane .. '\0' .. id)
@@ -111,8 +118,8 @@ end
 local function new_ones(before)
   local looked_at_max = leases_max - #leases
   if own.ordering == '1' then looked_at_max = looked_at_max * LOOKED_AT_PER_LEASE end
-  while not filled and looked_at_max > 0 and added > own.passed do
-    local count = math.min(looked_at_max, BULK)
+  while not filled and #leases < leases_max and looked_at_max > 0 and added > own.passed do
+    local count = math.min(looked_at_max, BULK, leases_max - #leases) -- what is read and not leased costs a record
     if before or bytes_max - bytes < 2 * BULK * largest then
       count = 1
       local first = redis.call('XRANGE', ev, '(' .. own.cursor, '+', 'COUNT', 1)[1]
@@ -128,6 +135,7 @@ local function new_ones(before)
     end
     local entries = read(count)
     if not entries then return false end
+    if #entries == 0 then own.passed = added end -- the log has lost some by other hands than ours
     for _, entry in ipairs(entries) do
       local sid, event = entry[1], { kind = entry[2][2], subject = entry[2][4], frame = entry[2][6] }
       local id, lane = hex_of(sid), lane_of(own, event.kind, event.subject)
@@ -141,7 +149,6 @@ local function new_ones(before)
       own.cursor, own.passed = sid, own.passed + 1
     end
     looked_at_max = looked_at_max - #entries
-    if #entries == 0 then own.passed = added end -- as above
   end
   return true
 end

@@ -7,6 +7,8 @@
 
 local INDEX = { q = 'queued', f = 'flying', w = 'waiting', p = 'parked', x = 'dead' }
 
+local function is_unfinished(state) return INDEX[state] ~= nil and state ~= 'x' end
+
 local function number(n) return string.format('%.0f', n) end
 
 local function real_ms()

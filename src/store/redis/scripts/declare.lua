@@ -50,7 +50,8 @@ local function begin(key, name, start)
   local made = redis.pcall('XGROUP', 'CREATE', ev, name, cursor, 'MKSTREAM')
   if made.err then redis.call('XGROUP', 'SETID', ev, name, cursor) end
   local renewed = redis.call('HGET', key, 'standing') == 'forgotten' and '1' or '0'
-  redis.call('HSET', key, 'standing', 'configured', 'paused', '', 'cursor', cursor, 'passed', passed, 'renewed', renewed,
+  redis.call('HSET', key, 'standing', 'configured', 'paused', '', 'began', cursor, 'cursor', cursor, 'passed', passed,
+    'renewed', renewed,
     'ordering', '0', 'unordered', '', 'ordered_by', '0', 'revision', '0', 'phase', 'closed', 'since', '', 'failed', '0', 'probe_at', '0')
   redis.call('SADD', targets, name)
   changed('added', name)
@@ -82,5 +83,9 @@ if moved or redis.call('HGET', declared, lease) ~= mine_text then
   redis.call('HINCRBY', meta, 'revision', 1)
   redis.call('PUBLISH', bell, lease)
 end
-if declaration == '' then declaration = number(redis.call('HINCRBY', meta, 'declarations', 1)) end
+if declaration == '' then
+  declaration = number(redis.call('HINCRBY', meta, 'declarations', 1))
+elseif tonumber(declaration) > tonumber(redis.call('HGET', meta, 'declarations') or '0') then
+  redis.call('HSET', meta, 'declarations', declaration) -- the store has lost its data: later ones still get higher numbers
+end
 return { declaration, unpack(changes) }

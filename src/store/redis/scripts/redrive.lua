@@ -1,9 +1,10 @@
 -- redrive: retries, replays or cancels chosen deliveries of one target; what is in flight is left alone.
 -- KEYS  1 log, 2 bell, 3… the target's, then the marks of the events (the bell again: unknown)
--- ARGV  1 clock offset ms, 2 group, 3 our lease, 4 states that may be changed (letters), 5 what to do (rearm, cancel, seed),
+-- ARGV  1 clock offset ms, 2 group, 3 our lease, 4 states that may be changed (letters), 5 what to do (rearm, cancel, seed, begin),
 --       6 how long a mark must live at least, ms; then for each delivery: id, ms until it is due, type, lane text
 -- `rearm` starts the budget again; where `states` holds `-`, a delivery that has no record and that the cursor has passed
--- gets one. `seed` only makes such records, as if they had been queued.
+-- gets one. `seed` only makes such records, as if they had been queued; `begin` does, and begins again what had ended
+-- where the target was forgotten and came back.
 -- Returns how many were changed.
 
 local ev, bell, t = KEYS[1], KEYS[2], target_at(3)
@@ -34,7 +35,8 @@ local function change(id, after, kind, subject)
     move(t, id, r, nil, 'q', now)
     return true
   end
-  if action == 'seed' or not string.find(states, r.state, 1, true) then return false end
+  if action == 'seed' or (action == 'begin' and not own.renewed) then return false end
+  if not string.find(states, r.state, 1, true) then return false end
   local from = r.state
   r.reason = ''
   if action == 'cancel' then
