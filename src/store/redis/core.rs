@@ -43,6 +43,8 @@ pub struct Core {
     bell: watch::Sender<u64>,
     /// Our lease; changes when ours was taken over.
     lease: AtomicU32,
+    /// Held by the one beat that is under way, so that several that find our lease dead take one new lease, not several.
+    pub beating: tokio::sync::Mutex<()>,
     /// Claims so far; a claim's number tells its leases from those of other claims.
     claims: AtomicU32,
     /// Targets with claims whose outcome is unknown, or whose caller had gone.
@@ -159,6 +161,7 @@ impl Core {
             declared: Mutex::default(),
             bell: watch::Sender::new(0),
             lease: AtomicU32::new(0),
+            beating: tokio::sync::Mutex::default(),
             claims: AtomicU32::new(0),
             unsure: Mutex::default(),
             gates: Mutex::default(),
