@@ -18,6 +18,7 @@ mod kill;
 mod lifecycle;
 mod process;
 mod redis_link;
+mod redis_proof;
 mod signature;
 mod sqlite;
 mod targets;
