@@ -20,6 +20,7 @@ mod process;
 mod redis_link;
 mod redis_rights;
 mod redis_store;
+mod redis_proof;
 mod signature;
 mod sqlite;
 mod targets;

@@ -45,6 +45,8 @@ pub struct Core {
     lease: AtomicU32,
     /// Relays that are alive, as of the last beat.
     relays: AtomicU32,
+    /// Held by the one beat that is under way, so that several that find our lease dead take one new lease, not several.
+    pub beating: tokio::sync::Mutex<()>,
     /// Claims so far; a claim's number tells its leases from those of other claims.
     claims: AtomicU32,
     /// Targets with claims whose outcome is unknown, or whose caller had gone.
@@ -164,6 +166,7 @@ impl Core {
             bell: watch::Sender::new(0),
             lease: AtomicU32::new(0),
             relays: AtomicU32::new(1),
+            beating: tokio::sync::Mutex::default(),
             claims: AtomicU32::new(0),
             unsure: Mutex::default(),
             gates: Mutex::default(),

@@ -37,6 +37,7 @@ pub struct Beat {
 /// # Errors
 /// Where Redis cannot be reached.
 pub async fn beat(core: &Core) -> Result<Beat, StoreError> {
+    let _one_at_a_time = core.beating.lock().await;
     if core.lease() != 0 {
         if let Some(beat) = ask(core, &core.lease().to_string()).await? {
             return Ok(beat);
