@@ -228,6 +228,17 @@ pub enum RedriveAction {
     Cancel,
 }
 
+impl RedriveAction {
+    /// The states that it moves.
+    pub const fn moves(self) -> &'static [State] {
+        match self {
+            Self::Retry => &[State::Dead, State::Waiting],
+            Self::Replay => &[State::Delivered, State::Skipped, State::Cancelled, State::Dead],
+            Self::Cancel => &[State::Queued, State::Waiting, State::Parked, State::Dead],
+        }
+    }
+}
+
 /// One bounded step of a redrive.
 #[derive(Debug, Clone)]
 pub struct Redrive {
@@ -243,6 +254,26 @@ pub struct Redrive {
     pub max: u32,
     /// Behind this place.
     pub after: Option<Cursor>,
+}
+
+impl Redrive {
+    /// What the step selects by: its query, in the states that its action moves. `None` where that can be nothing.
+    pub fn narrowed(&self) -> Option<DeliveryQuery> {
+        let mut query = self.query.clone();
+        let moves = self.action.moves();
+        if query.states.is_empty() {
+            query.states = moves.to_vec();
+        } else {
+            query.states.retain(|state| moves.contains(state));
+        }
+        (!query.states.is_empty()).then_some(query)
+    }
+
+    /// The delay of the `index`-th of `count` deliveries: an equal share of the spread.
+    pub fn share(&self, index: usize, count: usize) -> Duration {
+        let most = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        self.spread / most(count).max(1) * most(index)
+    }
 }
 
 /// What one step did.
@@ -361,4 +392,24 @@ pub enum RefusalQuery {
     Append(Vec<Refusal>),
     /// List, newest first.
     List(Page),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_begin_at_once_and_stay_below_the_span() {
+        let redrive = Redrive {
+            event: None,
+            query: DeliveryQuery::default(),
+            action: RedriveAction::Retry,
+            spread: Duration::from_secs(10),
+            max: 5,
+            after: None,
+        };
+        let shares: Vec<Duration> = (0..5).map(|index| redrive.share(index, 5)).collect();
+        assert_eq!(shares, [0, 2, 4, 6, 8].map(Duration::from_secs));
+        assert_eq!(redrive.share(0, 0), Duration::ZERO);
+    }
 }

@@ -1,10 +1,7 @@
 //! Retry, replay and cancel by hand, one bounded step at a time: what a step means is selected here, and changed by a
 //! script for each target, which looks at each delivery once more.
 
-use std::time::Duration;
-
 use crate::event::{EventId, TargetName, frame};
-use crate::lifecycle::State;
 use crate::store::StoreError;
 use crate::store::query::{Redrive, RedriveAction, Redriven};
 
@@ -22,30 +19,12 @@ const ROWS_MAX: usize = 500;
 /// Rows that one step looks at.
 const LOOKED_AT_MAX: usize = 2_000;
 
-/// Which states an action moves.
-const fn states(action: RedriveAction) -> &'static [State] {
-    match action {
-        RedriveAction::Retry => &[State::Dead, State::Waiting],
-        RedriveAction::Replay => &[State::Delivered, State::Skipped, State::Cancelled, State::Dead],
-        RedriveAction::Cancel => &[State::Queued, State::Waiting, State::Parked, State::Dead],
-    }
-}
-
 /// Applies one step.
 ///
 /// # Errors
 /// Where Redis cannot be reached; what was changed until then stays so, and a repetition skips it.
 pub async fn redrive(core: &Core, redrive: &Redrive) -> Result<Redriven, StoreError> {
-    let mut query = redrive.query.clone();
-    let allowed = states(redrive.action);
-    if query.states.is_empty() {
-        query.states = allowed.to_vec();
-    } else {
-        query.states.retain(|state| allowed.contains(state));
-        if query.states.is_empty() {
-            return Ok(Redriven { moved: 0, next: None });
-        }
-    }
+    let Some(mut query) = redrive.narrowed() else { return Ok(Redriven { moved: 0, next: None }) };
     // A replay to one target by name reaches events from before it began, of which it has no record.
     let from = match redrive.action {
         RedriveAction::Replay if redrive.query.states.is_empty() && query.target.is_some() => From::Log,
@@ -63,20 +42,19 @@ pub async fn redrive(core: &Core, redrive: &Redrive) -> Result<Redriven, StoreEr
         looked_at_max: LOOKED_AT_MAX,
     };
     let (found, next) = select::select(core, &selection).await?;
-    let moves = |found: &Found| found.record.as_ref().is_none_or(|record| allowed.contains(&record.state));
-    let chosen: Vec<Found> = found.into_iter().filter(moves).collect();
-    let moved = apply(core, &chosen, redrive.action, redrive.spread, from).await?;
+    let moves = redrive.action.moves();
+    let fits = |found: &Found| found.record.as_ref().is_none_or(|record| moves.contains(&record.state));
+    let chosen: Vec<Found> = found.into_iter().filter(fits).collect();
+    let moved = apply(core, &chosen, redrive, from).await?;
     Ok(Redriven { moved, next: next.map(lists::cursor) })
 }
 
-async fn apply(
-    core: &Core, chosen: &[Found], action: RedriveAction, spread: Duration, from: From,
-) -> Result<u64, StoreError> {
-    let count = chosen.len();
+async fn apply(core: &Core, chosen: &[Found], redrive: &Redrive, from: From) -> Result<u64, StoreError> {
+    let (count, action) = (chosen.len(), redrive.action);
     let mut targets: Vec<&TargetName> = chosen.iter().map(|found| &found.target).collect();
     targets.sort_unstable();
     targets.dedup();
-    let mut letters: String = states(action).iter().copied().map(codes::letter).collect();
+    let mut letters: String = action.moves().iter().copied().map(codes::letter).collect();
     if from == From::Log {
         letters.push('-');
     }
@@ -87,20 +65,15 @@ async fn apply(
     let mut moved = 0;
     for target in targets {
         let of_target = chosen.iter().enumerate().filter(|(_, found)| found.target == *target);
-        let batch: Vec<(&Entry, i64)> =
-            of_target.map(|(index, found)| (&*found.entry, share(spread, index, count))).collect();
+        let batch: Vec<(&Entry, i64)> = of_target
+            .map(|(index, found)| (&*found.entry, codes::millis(redrive.share(index, count))))
+            .collect();
         moved += send(core, target, &letters, what, &batch).await?;
     }
     if moved > 0 {
         core.ring();
     }
     Ok(moved)
-}
-
-/// The `index`-th of `count` equal shares of `spread`, in ms.
-fn share(spread: Duration, index: usize, count: usize) -> i64 {
-    let (index, count) = (index as u32, count.max(1) as u32); // both at most ROWS_MAX
-    codes::millis(spread / count * index)
 }
 
 async fn send(
@@ -157,17 +130,4 @@ pub async fn seed_untraced(core: &Core, target: &TargetName, began: EventId) -> 
         }
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn shares_begin_at_once_and_stay_below_the_span() {
-        let span = Duration::from_secs(10);
-        let shares: Vec<i64> = (0..5).map(|index| share(span, index, 5)).collect();
-        assert_eq!(shares, [0, 2_000, 4_000, 6_000, 8_000]);
-        assert_eq!(share(span, 0, 0), 0);
-    }
 }

@@ -1,8 +1,6 @@
 //! Retry, replay and cancel by hand, one bounded step at a time.
 
-use std::time::Duration;
-
-use crate::lifecycle::{Cause, State};
+use crate::lifecycle::Cause;
 use crate::store::query::{DeliveryQuery, Redrive, RedriveAction, Redriven};
 
 use super::codes;
@@ -29,15 +27,7 @@ pub fn redrive(tx: &mut Tx<'_>, redrive: &Redrive) -> Result<Redriven, Fault> {
         Some(Some(id)) => Some(id),
         None => None,
     };
-    let mut query = redrive.query.clone();
-    if query.states.is_empty() {
-        query.states = states(redrive.action).to_vec();
-    } else {
-        query.states.retain(|state| states(redrive.action).contains(state));
-        if query.states.is_empty() {
-            return Ok(none);
-        }
-    }
+    let Some(mut query) = redrive.narrowed() else { return Ok(none) };
     let log = match redrive.action {
         RedriveAction::Replay if redrive.query.states.is_empty() => named_target(tx, &query)?,
         RedriveAction::Replay | RedriveAction::Retry | RedriveAction::Cancel => None,
@@ -60,19 +50,10 @@ pub fn redrive(tx: &mut Tx<'_>, redrive: &Redrive) -> Result<Redriven, Fault> {
     }
     let count = moved.len();
     for (index, chosen) in moved.into_iter().enumerate() {
-        apply(tx, chosen, redrive.action, share(redrive.spread, index, count))?;
+        apply(tx, chosen, redrive.action, codes::millis(redrive.share(index, count)))?;
     }
     let next = next.map(|place| select::cursor(tx.conn, place)).transpose()?;
     Ok(Redriven { moved: count as u64, next })
-}
-
-/// Which states an action moves.
-const fn states(action: RedriveAction) -> &'static [State] {
-    match action {
-        RedriveAction::Retry => &[State::Dead, State::Waiting],
-        RedriveAction::Replay => &[State::Delivered, State::Skipped, State::Cancelled, State::Dead],
-        RedriveAction::Cancel => &[State::Queued, State::Waiting, State::Parked, State::Dead],
-    }
 }
 
 /// A replay to one target by name reaches events from before it began, of which it has no record.
@@ -94,7 +75,7 @@ fn chosen(
     found: Found, action: RedriveAction, log: Option<&Target>, tx: &Tx<'_>,
 ) -> Result<Option<Chosen>, Fault> {
     match (found.record, log) {
-        (Some(record), _) if states(action).contains(&record.state()) => Ok(Some(Chosen::Known(record))),
+        (Some(record), _) if action.moves().contains(&record.state()) => Ok(Some(Chosen::Known(record))),
         (None, Some(target)) if found.place.event <= target.cursor => {
             let lane = target.lane(&found.event_type, found.subject);
             Ok(Some(Chosen::New(Record::new(found.place.event, target.num, tx.now, lane)?)))
@@ -102,12 +83,6 @@ fn chosen(
         // In flight or unfinished, which no replay touches, or not reached yet, which comes by itself.
         (Some(_) | None, Some(_) | None) => Ok(None),
     }
-}
-
-/// The `index`-th of `count` equal shares of `spread`, in ms.
-fn share(spread: Duration, index: usize, count: usize) -> i64 {
-    let (index, count) = (index as u32, count.max(1) as u32); // both at most ROWS_MAX
-    codes::millis(spread / count * index)
 }
 
 fn apply(tx: &mut Tx<'_>, chosen: Chosen, action: RedriveAction, delay_ms: i64) -> Result<(), Fault> {

@@ -2,14 +2,14 @@
 
 use clerk_relay::lifecycle::{State, Transition};
 use clerk_relay::store::redis::Options;
-use clerk_relay::store::{Lease, Settle, Settled};
+use clerk_relay::store::{Ingested, Lease, Settle, Settled};
 
 use super::{At, assert_unavailable, lab_with, options_at};
 use crate::contract::harness::{Lab, MINUTE, wanted};
 use crate::support::events;
 use crate::support::redis::RedisServer;
 use crate::support::redis::cluster::RedisCluster;
-use crate::support::redis::sentinel::SentinelSet;
+use crate::support::redis::sentinel::{SentinelSet, pair};
 use crate::support::redis::tls::{ClientCertificate, TlsServer};
 use crate::support::relay::eventually;
 
@@ -106,4 +106,27 @@ async fn a_store_works_through_tls() {
     lab.deliver(lease).await;
     let lab = lab.reopen().await;
     assert_eq!(lab.state(id, "app").await, State::Delivered);
+}
+
+#[tokio::test]
+async fn with_wait_replicas_nothing_is_answered_that_no_replica_has_duplicates_included() {
+    let (master, mut replica) = pair().await;
+    let mut options = super::options(&master);
+    options.config.wait_replicas = 1;
+    let lab = Lab::new(&At(options)).await;
+    let body = events::body("user.created", "user_1");
+    let post =
+        |svix_id: &'static str| lab.store.ingest(events::verified("clerk", svix_id, &body, lab.clock.now()));
+    assert!(matches!(post("msg_1").await.unwrap(), Ingested::New(_)));
+    assert!(matches!(post("msg_1").await.unwrap(), Ingested::Duplicate(_)));
+    replica.kill();
+    let (known, new) = tokio::join!(post("msg_1"), post("msg_2"));
+    assert_unavailable(known);
+    assert_unavailable(new);
+    replica.restart().await;
+    // What was not answered is there all the same: once a replica has it, its sender hears so.
+    eventually("the replica has it", async || {
+        post("msg_2").await.ok().filter(|kept| matches!(kept, Ingested::Duplicate(_)))
+    })
+    .await;
 }
