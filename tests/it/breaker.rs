@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::clerk::{Clerk, SECRET};
 use crate::support::receiver::{Receiver, Reply};
+use crate::support::redis::RedisServer;
 use crate::support::relay::{Home, Relay, client, eventually};
 
 /// A configuration with one target that is tried again soon and has a breaker of this form.
@@ -299,4 +300,35 @@ async fn a_breaker_that_is_off_never_opens() {
     assert_eq!((&target["dead"], &target["breaker"]["state"]), (&json!(20), &json!("closed")));
     assert_eq!(receiver.requests().len(), 60);
     assert!(!relay.log().contains("target.breaker_"), "{}", relay.log());
+}
+
+#[tokio::test]
+async fn all_relays_of_one_store_obey_one_breaker() {
+    let server = RedisServer::start().await;
+    let (receiver, status) = switched(503).await;
+    let mut config = config(&receiver.url, json!({ "failures": 3, "probe_every": "100ms" }));
+    config["targets"]["app"]["concurrency"] = json!(2);
+    config["store"] = json!({ "url": server.url() });
+    let homes = [Home::new(), Home::new()];
+    let relays = [homes[0].start(&config), homes[1].start(&config)];
+    for relay in &relays {
+        send(relay, 5, "user.created").await;
+    }
+    for relay in &relays {
+        becomes(relay, "open").await;
+    }
+    let failed = || async { target(&relays[0]).await["breaker"]["failed_probes"].as_u64().unwrap() };
+    eventually("five probes have failed", async || (failed().await >= 5).then_some(())).await;
+    // Two failures are noted by either relay at most before one opens it, and two attempts are under way at each.
+    let (requests, failed) = (receiver.requests().len() as u64, failed().await);
+    assert!(requests <= 2 * 2 + 2 * 2 + failed + 1, "{requests} requests, {failed} failed probes");
+
+    status.store(200, Ordering::Relaxed);
+    for relay in &relays {
+        becomes(relay, "closed").await;
+    }
+    assert_eq!(all_ended(&relays[1]).await["dead"], 0);
+    assert_eq!(receiver.counts().len(), 10);
+    let told = |mark: &str| relays.iter().map(|relay| relay.log().matches(mark).count()).sum::<usize>();
+    assert_eq!((told("target.breaker_opened"), told("target.breaker_closed")), (1, 1));
 }

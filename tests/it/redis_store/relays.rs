@@ -1,13 +1,14 @@
 //! Two relays on one Redis: what one does the other sees, and what one leaves the other takes over.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use clerk_relay::lifecycle::breaker::Phase;
 use clerk_relay::lifecycle::{Start, State, Transition};
 use clerk_relay::store::query::TargetStatus;
 use clerk_relay::store::redis::Options;
 use clerk_relay::store::{
-    ClaimWanted, Control, Controlled, PauseReason, Settled, TargetChange, TargetSpec, Turn,
+    ClaimWanted, Control, Controlled, Lease, PauseReason, Settled, TargetChange, TargetSpec, Turn,
 };
 
 use super::{At, lab_on, options, short_lived};
@@ -36,7 +37,7 @@ async fn an_event_is_leased_by_one_relay_only() {
     let (ours, theirs) = tokio::join!(all_of(&one), all_of(&other));
     assert_eq!(ours.len() + theirs.len(), added.len());
     assert!(!ours.is_empty() && !theirs.is_empty(), "{} and {}", ours.len(), theirs.len());
-    let leased: HashSet<_> = ours.iter().chain(&theirs).map(clerk_relay::store::Lease::event_id).collect();
+    let leased: HashSet<_> = ours.iter().chain(&theirs).map(Lease::event_id).collect();
     assert_eq!(leased, added);
     for lease in theirs {
         other.fail(lease, MINUTE).await;
@@ -72,6 +73,27 @@ async fn a_control_by_one_relay_rings_and_is_obeyed_at_the_other() {
     let body = events::body("user.created", "user_9");
     other.ingest("clerk", "msg_of_the_other", &body).await;
     tokio::time::timeout(PATIENCE, bell.changed()).await.expect("an event rings everywhere").unwrap();
+}
+
+#[tokio::test]
+async fn of_all_relays_one_probes_at_a_time() {
+    let server = RedisServer::start().await;
+    let (one, other) = (lab_on(&server, &["app"]).await, lab_on(&server, &["app"]).await);
+    one.add_many(20).await;
+    let open = Turn::Open { probe_after: Duration::ZERO };
+    one.store.control(&name("app"), Control::Turn { from: 0, to: open }).await.unwrap();
+    for round in 0..5 {
+        let claim = || (one.claim("app"), other.claim("app"));
+        let ((first, second), (third, fourth)) = (claim(), claim());
+        let claims = tokio::join!(first, second, third, fourth);
+        let claims = [claims.0, claims.1, claims.2, claims.3];
+        let mut probes: Vec<Lease> = claims.into_iter().flatten().collect();
+        assert_eq!(probes.len(), 1, "round {round}");
+        // It fails, and the next one may go out at once.
+        one.fail(probes.remove(0), MINUTE).await;
+        let turned = Control::Turn { from: round + 1, to: Turn::Open { probe_after: Duration::ZERO } };
+        assert_eq!(other.store.control(&name("app"), turned).await.unwrap(), Controlled::Changed);
+    }
 }
 
 /// A relay behind a proxy, whose lease runs out soon where nothing gets through.
