@@ -17,7 +17,7 @@ use super::load::{Answer, Sender};
 use crate::support::relay::{PATIENCE, Relay, client, eventually};
 
 /// Events that are looked up one by one.
-const LOOKED_UP_MAX: usize = 500;
+const LOOKED_UP_MAX: usize = 200;
 /// Posts under way at once.
 const POSTS: usize = 16;
 
@@ -158,6 +158,7 @@ pub async fn judge(fleet: &Fleet, apps: &Apps, answered: &[String]) -> Result {
     }
     assert_eq!(apps.ordered.book(|book| book.out_of_order.clone()), [""; 0], "subjects came out of order");
     all_are_known(fleet, apps, answered).await;
+    the_dead_are_buried(fleet, apps).await;
     Result { answered: answered.len(), lines }
 }
 
@@ -235,6 +236,24 @@ async fn nothing_is_pending(fleet: &Fleet, target: &str) {
     assert_eq!(pending[0], redis::Value::Int(0), "{target} has pending entries");
     let act = fleet.redis.command(&["HLEN", &format!("{{relay}}:t:{target}:act")]).await;
     assert_eq!(act, redis::Value::Int(0), "{target} has records in flight");
+}
+
+/// Of the relays that died nothing is left: no lease, no consumer in any group.
+async fn the_dead_are_buried(fleet: &Fleet, apps: &Apps) {
+    let consumers = async |target| {
+        let found = fleet.redis.command(&["XINFO", "CONSUMERS", "{relay}:ev", target]).await;
+        redis::from_redis_value::<Vec<redis::Value>>(found).unwrap().len()
+    };
+    let live = fleet.relays();
+    eventually("dead relays are forgotten", async || {
+        let leases = fleet.redis.command(&["ZCARD", "{relay}:relays"]).await;
+        let mut gone = redis::from_redis_value::<usize>(leases).unwrap() == live;
+        for (target, _) in apps.all() {
+            gone &= consumers(target).await <= live;
+        }
+        gone.then_some(())
+    })
+    .await;
 }
 
 /// Marks and log agree: each event, posted again, is known, changes nothing, and is found by its `svix-id`.

@@ -2,6 +2,7 @@
 //! is under way. The lease is so long that nothing comes back by running out.
 
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
 
 use redis::Value;
 use serde_json::json;
@@ -16,6 +17,9 @@ use crate::support::relay::{Relay, eventually};
 
 /// Longer than any test.
 const LEASE: &str = "5m";
+
+/// Well below the half minute after which a loop looks without a ring.
+const SOON: Duration = Duration::from_secs(15);
 
 /// Waits until the event's delivery has ended, and compares it with what it must be.
 async fn ends_delivered(relay: &Relay, id: &str, attempts: u64) {
@@ -67,8 +71,10 @@ async fn an_event_whose_keeping_was_never_confirmed_is_refused_then_known_and_de
     let lost = proxy.lose_reply(&id); // it stands in the key of its mark
     assert_eq!(sender.post(&fleet.door(0), &id).await, Answer::Refused);
     lost.await.unwrap();
+    let since = Instant::now();
     assert_eq!(post_until_kept(&sender, &fleet.door(0), &id).await, Answer::Known);
     ends_delivered(fleet.relay(0), &id, 1).await;
+    assert!(since.elapsed() < SOON, "it was found after {:?}", since.elapsed());
     assert_eq!(app.came(&id).requests, 1);
 }
 

@@ -98,6 +98,11 @@ impl Fleet {
         self.relays[index].as_ref().unwrap()
     }
 
+    /// How many run.
+    pub fn relays(&self) -> usize {
+        self.relays.iter().flatten().count()
+    }
+
     /// Where a relay takes events.
     pub fn door(&self, index: usize) -> String {
         self.doors.lock().unwrap()[index].clone()

@@ -12,7 +12,7 @@ use super::fleet::{Apps, Fleet};
 use super::load::Load;
 
 /// Rounds in the gate; `CLERK_RELAY_KILLS` asks for more.
-const ROUNDS: usize = 12;
+const ROUNDS: usize = 10;
 /// What the rounds are drawn from; `CLERK_RELAY_SEED` sets another.
 const SEED: u64 = 42;
 /// Answers between two kills, at most.

@@ -95,10 +95,10 @@ impl Sender {
         let status = reply.status();
         let Ok(bytes) = reply.bytes().await else { return Answer::Nothing };
         match status {
-            StatusCode::OK => match serde_json::from_slice::<Value>(&bytes).unwrap()["duplicate"] {
-                Value::Bool(true) => Answer::Known,
-                _ => Answer::Kept,
-            },
+            StatusCode::OK => {
+                let is_known = serde_json::from_slice::<Value>(&bytes).unwrap()["duplicate"] == true;
+                if is_known { Answer::Known } else { Answer::Kept }
+            }
             StatusCode::SERVICE_UNAVAILABLE => Answer::Refused,
             other => panic!("answered {other}"),
         }

@@ -1,4 +1,4 @@
-//! A relay that is stopped in its tracks for longer than its lease, and then goes on as if nothing had been.
+//! Relays, or Redis, that are away for longer than a lease, and then go on as if nothing had been.
 
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,8 @@ use crate::support::relay::{Relay, eventually};
 
 /// What the take-over may need beyond the lease: beats are a third of the lease apart, and this machine may be busy.
 const TAKEOVER_MAX: Duration = Duration::from_secs(10);
+/// Longer than the lease of 1 s.
+const OUTAGE: Duration = Duration::from_secs(2);
 /// Answers before and after each change.
 const ANSWERS: usize = 150;
 
@@ -86,6 +88,26 @@ async fn the_other_relay_takes_over_within_the_lease_and_the_stopped_one_deliver
     assert_eq!((&delivery["state"], &delivery["takeovers"]), (&json!("delivered"), &json!(1)), "{event:#}");
     assert_eq!(delivery["attempts"], 1, "the attempt of the stopped relay is not counted: {event:#}");
     assert_eq!(app.came(&id).requests, 2, "one duplicate, no more");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_is_away_for_longer_than_every_lease_loses_nothing() {
+    let apps = Apps::start().await;
+    let mut fleet = Fleet::start(3, apps.targets(), "1s").await;
+    let load = Load::start(&fleet.doors, usize::MAX);
+    for _ in 0..2 {
+        load.reach(load.answers() + ANSWERS).await;
+        apps.all().iter().for_each(|(_, app)| app.hold());
+        load.reach(load.answers() + ANSWERS).await;
+        fleet.redis.kill();
+        apps.all().iter().for_each(|(_, app)| app.release()); // taken, and nobody can be told
+        tokio::time::sleep(OUTAGE).await;
+        fleet.redis.restart().await;
+    }
+    load.reach(load.answers() + ANSWERS).await;
+    let answered = load.stop().await;
+    let result = judge(&fleet, &apps, &answered).await;
+    println!("Redis was away twice for {OUTAGE:?}\n{result}");
 }
 
 fn log_count(relay: &Relay, word: &str) -> usize {
