@@ -18,6 +18,7 @@ mod kill;
 mod lifecycle;
 mod process;
 mod redis_link;
+mod redis_process;
 mod redis_rights;
 mod redis_store;
 mod redis_proof;
