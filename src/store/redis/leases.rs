@@ -14,6 +14,7 @@ use crate::telemetry::causes;
 
 use super::codes::arg;
 use super::core::Core;
+use super::keys::Part;
 use super::link::Lane;
 use super::reply::{self, Odd};
 use super::{audit, targets};
@@ -145,7 +146,7 @@ pub async fn take_over(core: &Arc<Core>, dead: u32) -> Result<u64, StoreError> {
     let mut keys = vec![core.keys.log(), core.keys.relays(), core.keys.declared()];
     let mut args = vec![arg(dead)];
     for target in &all {
-        keys.push(core.keys.of_target(target, super::keys::Part::Act));
+        keys.push(core.keys.of_target(target, Part::Act));
         args.push(arg(target));
     }
     // Not buried: something came in between; the next tick tries again.
