@@ -59,6 +59,19 @@ impl State {
         }
     }
 
+    /// Whether it will be attempted when it is due.
+    pub const fn is_due_some_day(self) -> bool {
+        match self {
+            Self::Queued | Self::Waiting => true,
+            Self::InFlight
+            | Self::Parked
+            | Self::Delivered
+            | Self::Dead
+            | Self::Skipped
+            | Self::Cancelled => false,
+        }
+    }
+
     /// Whether nothing more will happen by itself.
     pub const fn is_ended(self) -> bool {
         match self {

@@ -220,6 +220,11 @@ impl Core {
         self.unsure.lock().unwrap_or_else(PoisonError::into_inner).remove(target);
     }
 
+    /// The arguments that every script for one target begins with: the clock's offset, the target (its group), our lease.
+    pub fn opening(&self, target: &TargetName) -> Vec<Vec<u8>> {
+        vec![codes::arg(self.clock.offset_ms()), codes::arg(target), codes::arg(self.lease())]
+    }
+
     /// Rings the bell in this process.
     pub fn ring(&self) {
         self.bell.send_modify(|rings| *rings = rings.wrapping_add(1));

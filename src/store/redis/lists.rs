@@ -158,15 +158,7 @@ async fn has_passed(core: &Core, target: &TargetName, id: EventId) -> Result<boo
 
 /// What people see of a delivery.
 fn view(target: TargetName, meta: &EventMeta, record: &Record) -> DeliveryView {
-    let due_at = match record.state {
-        State::Queued | State::Waiting => Some(crate::clock::Timestamp::from_ms(record.due)),
-        State::InFlight
-        | State::Parked
-        | State::Delivered
-        | State::Dead
-        | State::Skipped
-        | State::Cancelled => None,
-    };
+    let due_at = record.state.is_due_some_day().then(|| crate::clock::Timestamp::from_ms(record.due));
     DeliveryView {
         event_id: meta.id,
         target,

@@ -81,14 +81,8 @@ async fn send(
 ) -> Result<u64, StoreError> {
     let mut keys = vec![core.keys.log(), core.keys.bell()];
     keys.extend(core.keys.target(target));
-    let mut args = vec![
-        arg(core.clock.offset_ms()),
-        arg(target),
-        arg(core.lease()),
-        arg(letters),
-        arg(what),
-        arg(core.rules.mark_life_ms),
-    ];
+    let mut args = core.opening(target);
+    args.extend([arg(letters), arg(what), arg(core.rules.mark_life_ms)]);
     for (entry, after_ms) in batch {
         keys.push(match frame::decode(&entry.frame) {
             Ok(event) => core.keys.mark(&event.source, &event.svix_id),

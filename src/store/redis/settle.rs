@@ -116,12 +116,8 @@ pub async fn apply(
 pub async fn send(core: &Core, target: &TargetName, batch: &[Outgoing]) -> Result<Vec<Settled>, StoreError> {
     let mut keys = vec![core.keys.log(), core.keys.bell()];
     keys.extend(core.keys.target(target));
-    let mut args = vec![
-        arg(core.clock.offset_ms()),
-        arg(target),
-        arg(core.lease()),
-        arg(core.rules.dead_letter_retention_ms),
-    ];
+    let mut args = core.opening(target);
+    args.push(arg(core.rules.dead_letter_retention_ms));
     let mut marks = 0;
     for one in batch {
         let index = one.mark.as_ref().map_or(0, |mark| {

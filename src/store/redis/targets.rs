@@ -281,7 +281,8 @@ pub async fn forget_step(core: &Core, target: &TargetName, what: Forgetting) -> 
         Forgetting::Begin => "forget",
         Forgetting::GoOn => "cancel",
     };
-    let args = [arg(core.clock.offset_ms()), arg(target), arg(core.lease()), arg(what)];
+    let mut args = core.opening(target);
+    args.push(arg(what));
     let reply = core.link.call(Lane::Admin, &core.scripts.forget, &keys, &args).await?;
     Ok(reply::text(reply, "the result of forgetting")?)
 }
@@ -321,15 +322,13 @@ pub async fn adopt(core: &Core, wanted: &ClaimWanted) -> Result<(), StoreError> 
     let number = core.declared.lock().unwrap_or_else(PoisonError::into_inner).number.unwrap_or(0);
     let mut place = String::new();
     loop {
-        let args = [
-            arg(core.clock.offset_ms()),
-            arg(&wanted.target),
-            arg(core.lease()),
+        let mut args = core.opening(&wanted.target);
+        args.extend([
             arg(u8::from(wanted.ordering == Ordering::Subject)),
             arg(wanted.unordered_types.join("\n")),
             arg(number),
             arg(&place),
-        ];
+        ]);
         let reply = core.link.call(Lane::Claim, &core.scripts.adopt, &keys, &args).await?;
         match reply::array(reply, "the result of an adoption")?.pop() {
             Some(next) => place = reply::text(next, "a place")?,

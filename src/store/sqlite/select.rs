@@ -232,15 +232,7 @@ impl Found {
     /// What people see, where there is a record.
     pub fn view(self) -> Option<(Record, DeliveryView)> {
         let record = self.record?;
-        let due_at = match record.state() {
-            State::Queued | State::Waiting => Some(crate::clock::Timestamp::from_ms(record.due)),
-            State::InFlight
-            | State::Parked
-            | State::Delivered
-            | State::Dead
-            | State::Skipped
-            | State::Cancelled => None,
-        };
+        let due_at = record.state().is_due_some_day().then(|| crate::clock::Timestamp::from_ms(record.due));
         let view = DeliveryView {
             event_id: codes::unpack(self.place.event),
             target: self.target,
