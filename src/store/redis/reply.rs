@@ -51,11 +51,6 @@ pub fn number<N: std::str::FromStr>(value: Value, what: &'static str) -> Result<
     text(value, what)?.parse().map_err(|_| Odd(what))
 }
 
-/// A number, or `None` for nil.
-pub fn some_number<N: std::str::FromStr>(value: Value, what: &'static str) -> Result<Option<N>, Odd> {
-    if value == Value::Nil { Ok(None) } else { number(value, what).map(Some) }
-}
-
 /// Names and values, as a flat array gives them.
 pub fn pairs(value: Value, what: &'static str) -> Result<Vec<(Bytes, Value)>, Odd> {
     let mut values = array(value, what)?.into_iter();

@@ -28,6 +28,8 @@ pub struct Scripts {
     pub adopt: Script,
     /// Removes what is old.
     pub sweep: Script,
+    /// Counts what every target has.
+    pub overview: Script,
 }
 
 /// What a script may do when the server is at its memory limit.
@@ -61,6 +63,7 @@ impl Scripts {
             redrive: script!("redrive", Allowed),
             adopt: script!("adopt", Allowed),
             sweep: script!("sweep", Allowed),
+            overview: script!("overview", Allowed),
         }
     }
 }
@@ -93,6 +96,6 @@ mod tests {
             }
             checked += 1;
         }
-        assert_eq!(checked, 12);
+        assert_eq!(checked, 13);
     }
 }
