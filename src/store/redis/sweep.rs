@@ -16,18 +16,7 @@ const ROWS_MAX: u32 = 500;
 /// How often a step is tried again because a target came at the same moment.
 const TRIES: u32 = 4;
 /// The keys of each target that the script needs, in its order.
-const PARTS: [Part; 10] = [
-    Part::Own,
-    Part::Records,
-    Part::Attempts,
-    Part::Act,
-    Part::Queued,
-    Part::Flying,
-    Part::Waiting,
-    Part::Parked,
-    Part::Dead,
-    Part::Died,
-];
+const PARTS: [Part; 5] = [Part::Own, Part::Records, Part::Attempts, Part::Dead, Part::Died];
 
 /// Removes at most `max` rows of each kind; goes on among what was kept aside where `place` says.
 ///

@@ -1,6 +1,5 @@
 -- sweep: removes what its retention no longer covers, a bounded part at a time; nothing unfinished, no dead letter.
--- KEYS  1 log, 2 meta, 3 kept frames, 4 kept ids, 5 targets, then for each target: own, rec, att, act, queued, flying,
---       waiting, parked, dead, died
+-- KEYS  1 log, 2 meta, 3 kept frames, 4 kept ids, 5 targets, then for each target: own, rec, att, dead, died
 -- ARGV  1 clock offset ms, 2 events older than this go, ms, 3 dead letters older than this go, ms, 4 rows at most, 5 rank
 --       among the kept ids to go on from, then the name of each target (its group)
 -- The log is trimmed up to the first event that a target has not reached or has in flight from the log. An event that has
@@ -15,9 +14,9 @@ local LOOKED_AT = math.min(rows_max * 4, 400)
 local BYTES = 4 * 1024 * 1024 -- of frames looked at in one call
 local all = {}
 for i = 6, #ARGV do
-  local at = 6 + 10 * (i - 6)
-  all[#all + 1] = { name = ARGV[i], own = KEYS[at], rec = KEYS[at + 1], att = KEYS[at + 2], act = KEYS[at + 3],
-    dead = KEYS[at + 8], died = KEYS[at + 9] }
+  local at = 6 + 5 * (i - 6)
+  all[#all + 1] = { name = ARGV[i], own = KEYS[at], rec = KEYS[at + 1], att = KEYS[at + 2],
+    dead = KEYS[at + 3], died = KEYS[at + 4] }
 end
 if #all ~= redis.call('SCARD', targets) then return {} end
 local events, deliveries = 0, 0
