@@ -24,11 +24,12 @@ use crate::event::{EventId, TargetName};
 use crate::http;
 use crate::lifecycle::breaker::RECOVERY_SPREAD;
 use crate::shutdown::Shutdown;
-use crate::store::query::{
-    DeliveryQuery, EventDetail, EventLookup, EventRef, Redrive, RedriveAction, RefusalQuery,
-};
+use crate::store::ledger::RefusalQuery;
+use crate::store::query::{DeliveryQuery, EventDetail, EventLookup, EventRef, Mode, Redrive, RedriveAction};
 use crate::store::readiness::Readiness;
 use crate::store::{Control, Controlled, PauseReason, Store, Turn};
+
+use crate::telemetry::Telemetry;
 
 use access::Actor;
 use asked::{DeadLetterParams, DeliveryParams, EventParams, Named, Nothing, Params, RefusalParams, parsed};
@@ -51,6 +52,8 @@ pub struct Deps {
     pub tokens: Arc<[AdminToken]>,
     /// Answers `/health/ready`.
     pub readiness: Arc<Readiness>,
+    /// What it serves of what happens.
+    pub telemetry: Telemetry,
 }
 
 /// Serves the API until told to stop.
@@ -171,7 +174,16 @@ async fn is_known(deps: &Deps, target: &TargetName) -> Result<bool, Problem> {
 
 fn one_delivery(event: EventId, target: &TargetName, action: RedriveAction) -> Redrive {
     let query = DeliveryQuery { target: Some(target.clone()), ..DeliveryQuery::default() };
-    Redrive { event: Some(event), query, action, spread: Duration::ZERO, max: 1, after: None }
+    Redrive {
+        event: Some(event),
+        query,
+        action,
+        mode: Mode::Apply,
+        as_of: None,
+        spread: Duration::ZERO,
+        max: 1,
+        after: None,
+    }
 }
 
 async fn pause(

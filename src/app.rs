@@ -24,6 +24,8 @@ use crate::store::readiness::Readiness;
 use crate::store::redis;
 use crate::store::sqlite::{self, Memory, OpenError};
 use crate::store::{Store, StoreError, TargetSpec};
+use crate::telemetry::Telemetry;
+use crate::telemetry::feed::Feed;
 use crate::{admin, delivery, ingress, upkeep};
 
 /// After an abort the flows get this long to settle what they let go of.
@@ -115,22 +117,39 @@ pub async fn start(config: Config, options: Options) -> Result<Running, StartErr
     let admin_addr = admin_listener.local_addr().unwrap_or(config.admin.listen);
     let senders: Vec<Sender> =
         config.targets.iter().map(AsRef::as_ref).map(Sender::new).collect::<Result<_, _>>()?;
-    let (store, store_closed) = open_store(&config, &options).await?;
+    let telemetry = Telemetry::default();
+    let (store, store_closed) = open_store(&config, &options, &telemetry).await?;
     declare(&config, &*store).await?;
     warn_of_durability(store.overview().await?.durability);
 
     let (clock, shutdown) = (options.clock, Shutdown::new());
     let mut flows = JoinSet::new();
     for (target, sender) in config.targets.iter().cloned().zip(senders) {
-        let deps = delivery::Deps { target, store: store.clone(), clock: clock.clone(), sender };
+        let deps = delivery::Deps {
+            target,
+            store: store.clone(),
+            clock: clock.clone(),
+            sender,
+            telemetry: telemetry.clone(),
+        };
         flows.spawn(named("delivery", delivery::run(deps, shutdown.clone())));
     }
-    let deps = upkeep::Deps { targets: config.targets.clone(), store: store.clone(), clock: clock.clone() };
+    let deps = upkeep::Deps {
+        targets: config.targets.clone(),
+        store: store.clone(),
+        clock: clock.clone(),
+        telemetry: telemetry.clone(),
+    };
     flows.spawn(named("upkeep", upkeep::run(deps, shutdown.clone())));
     let (leaving, counts) = (CancellationToken::new(), Arc::<ingress::Counts>::default());
     let readiness = Arc::new(Readiness::new(store.clone(), leaving.clone()));
     let tokens = config.admin.tokens.clone().into();
-    let deps = admin::Deps { store: store.clone(), tokens, readiness: readiness.clone() };
+    let deps = admin::Deps {
+        store: store.clone(),
+        tokens,
+        readiness: readiness.clone(),
+        telemetry: telemetry.clone(),
+    };
     flows.spawn(named("admin", admin::run(admin_listener, deps, shutdown.clone())));
     let (delay, grace) = (config.shutdown_delay, config.shutdown_grace);
     let deps = ingress::Deps {
@@ -143,6 +162,7 @@ pub async fn start(config: Config, options: Options) -> Result<Running, StartErr
         clock,
         counts: counts.clone(),
         readiness,
+        telemetry,
     };
     flows.spawn(named("ingress", ingress::run(ingress_listener, deps, shutdown.clone())));
     Ok(Running {
@@ -217,14 +237,16 @@ async fn bind(what: &'static str, addr: SocketAddr) -> Result<TcpListener, Start
 /// Resolves when a store is closed.
 type Closed = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-async fn open_store(config: &Config, options: &Options) -> Result<(Arc<dyn Store>, Closed), StartError> {
+async fn open_store(
+    config: &Config, options: &Options, telemetry: &Telemetry,
+) -> Result<(Arc<dyn Store>, Closed), StartError> {
     match &config.store.url {
         StoreUrl::Sqlite(path) => {
             let (store, closed) = sqlite::open(store_options(config, path.clone(), options))?;
             Ok((Arc::new(store), Box::pin(closed.wait())))
         }
         StoreUrl::Redis(url) => {
-            let opened = redis::open(redis_options(config, url.clone(), options)).await;
+            let opened = redis::open(redis_options(config, url.clone(), options, &telemetry.feed)).await;
             let (store, closed) =
                 opened.map_err(|source| StartError::OpenRedis { url: url.clone(), source })?;
             Ok((Arc::new(store), Box::pin(closed.wait())))
@@ -233,13 +255,14 @@ async fn open_store(config: &Config, options: &Options) -> Result<(Arc<dyn Store
 }
 
 /// How the configured store is opened, at `url`.
-pub fn redis_options(config: &Config, url: RedisUrl, options: &Options) -> redis::Options {
+pub fn redis_options(config: &Config, url: RedisUrl, options: &Options, feed: &Feed) -> redis::Options {
     let longest = config.targets.iter().map(|target| target.policy.max_wait).max();
     redis::Options {
         config: config.store.clone(),
         url,
         size_max_bytes: config.limits.store_size_bytes,
         wait_max: longest.unwrap_or_default().max(MAX_WAIT_DEFAULT),
+        feed: feed.clone(),
         clock: options.clock.clone(),
     }
 }

@@ -27,7 +27,7 @@ use crate::shutdown::Shutdown;
 use crate::store::query::TargetStatus;
 use crate::store::settling::STORE_RETRY;
 use crate::store::{ClaimScope, ClaimWanted, Claimed, Lease, More, Store, StoreError};
-use crate::telemetry::causes;
+use crate::telemetry::{Telemetry, causes};
 
 use send::Sender;
 
@@ -51,6 +51,8 @@ pub struct Deps {
     pub clock: Clock,
     /// The HTTP client of this target.
     pub sender: Sender,
+    /// Where it tells what happens.
+    pub telemetry: Telemetry,
 }
 
 /// What a target's loop and its delivery tasks share.

@@ -6,6 +6,7 @@
 pub mod catalog;
 pub mod frame;
 pub mod ksuid;
+pub mod payload;
 pub mod scan;
 
 use std::fmt;
@@ -13,6 +14,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::clock::Timestamp;
@@ -29,7 +31,8 @@ pub struct BadName;
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
         pub struct $name(Arc<str>);
 
         impl $name {
@@ -44,6 +47,20 @@ macro_rules! name {
 
             fn from_str(text: &str) -> Result<Self, BadName> {
                 if is_name(text) { Ok(Self(text.into())) } else { Err(BadName) }
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = BadName;
+
+            fn try_from(text: String) -> Result<Self, BadName> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> Self {
+                name.as_str().to_owned()
             }
         }
 
@@ -117,8 +134,28 @@ impl FromStr for EventId {
 /// The user or organization an event is about; what ordering and look-ups go by.
 ///
 /// An e-mail address is never kept as a subject: it is replaced by a digest that equal addresses share.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Subject(Arc<str>);
+
+/// Empty text is no subject.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a subject is not empty")]
+pub struct NoSubject;
+
+impl TryFrom<String> for Subject {
+    type Error = NoSubject;
+
+    fn try_from(text: String) -> Result<Self, NoSubject> {
+        Self::of(&text).ok_or(NoSubject)
+    }
+}
+
+impl From<Subject> for String {
+    fn from(subject: Subject) -> Self {
+        subject.as_str().to_owned()
+    }
+}
 
 impl Subject {
     /// Longer texts are not ids; they are digested like addresses, so that keys stay short.

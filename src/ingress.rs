@@ -38,6 +38,7 @@ use crate::shutdown::Shutdown;
 use crate::signature::{self, Received, Verified};
 use crate::store::Store;
 use crate::store::readiness::{Readiness, Ready};
+use crate::telemetry::Telemetry;
 
 use answer::{Accepted, Refused};
 use gate::Gate;
@@ -89,6 +90,8 @@ pub struct Deps {
     pub counts: Arc<Counts>,
     /// Answers `/health/ready`, and is told of events that could not be stored.
     pub readiness: Arc<Readiness>,
+    /// Where it tells what happens.
+    pub telemetry: Telemetry,
 }
 
 /// Serves the sources and the health paths on `listener` until `shutdown.stop`, then answers what is under way.

@@ -11,8 +11,11 @@ pub use decision::{
     Start, TAKEOVERS_FREE, TakenOver, Transition, before_attempt, decide,
 };
 
+use serde::{Deserialize, Serialize};
+
 /// Where a delivery is. `gone` is not a state: nothing of the delivery is left.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum State {
     /// Stored, never attempted, ready.
     Queued,

@@ -13,6 +13,8 @@
 //! - Durations go in, instants come out: the store's clock alone judges what is due.
 //! - Every list is bounded by its page and ordered by a key, so that paging stays right while data changes.
 
+pub mod job;
+pub mod ledger;
 pub mod query;
 pub mod readiness;
 pub mod redis;
@@ -32,9 +34,10 @@ use crate::lifecycle::breaker::Breaker;
 use crate::lifecycle::{Ordering, Progress, Start, Transition};
 use crate::signature::Verified;
 
+use ledger::Ledger;
 use query::{
-    DeliveryQuery, DeliveryView, EventLookup, EventMeta, EventQuery, EventRef, Overview, Page, Paged,
-    Redrive, Redriven, Refusal, RefusalQuery, TargetStatus,
+    DeliveryQuery, DeliveryView, Erase, Erased, EventLookup, EventMeta, EventQuery, EventRef, Overview, Page,
+    Paged, Redrive, Redriven, TargetStatus,
 };
 
 /// What went wrong with the store itself. A full or absent store is temporary: callers back off and try again.
@@ -330,9 +333,10 @@ pub struct Swept {
     pub marks: u64,
 }
 
-/// A store. Shared by all flows of a relay; every method may be called from many tasks at once.
+/// A store, which keeps a [`Ledger`] too. Shared by all flows of a relay; every method may be called from many tasks at
+/// once.
 #[async_trait]
-pub trait Store: Send + Sync + 'static {
+pub trait Store: Ledger {
     /// Makes the store's targets those of the configuration. Never deletes one: what is missing becomes an orphan.
     async fn declare(&self, targets: &[TargetSpec]) -> Result<Vec<TargetChange>, StoreError>;
 
@@ -369,8 +373,8 @@ pub trait Store: Send + Sync + 'static {
     /// The state of every target and of the store.
     async fn overview(&self) -> Result<Overview, StoreError>;
 
-    /// Appends refusals (the newest are kept, up to a cap) and lists them, newest first.
-    async fn refusals(&self, query: RefusalQuery) -> Result<Paged<Refusal>, StoreError>;
+    /// Erases a bounded part of what is kept of a subject.
+    async fn erase(&self, erase: Erase) -> Result<Erased, StoreError>;
 
     /// Removes at most `max` rows of each kind whose retention is over; nothing unfinished is ever removed.
     async fn sweep(&self, max: u32) -> Result<Swept, StoreError>;

@@ -1,5 +1,10 @@
 //! Logs: one line per decision, as text for people or JSON for machines. Which fields a line has is decided where it
-//! is written; this module only sets the output up, once per process.
+//! is written; this module only sets the output up, once per process. In the folder beside it: what is counted, and what
+//! is told live.
+
+pub mod feed;
+pub mod meters;
+pub mod tally;
 
 use std::io::{self, IsTerminal};
 
@@ -7,6 +12,15 @@ use tracing::Level;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
+
+/// Where the flows tell what happens, beside the log. A clone is another handle.
+#[derive(Debug, Clone, Default)]
+pub struct Telemetry {
+    /// Told live.
+    pub feed: feed::Feed,
+    /// Counted.
+    pub meters: std::sync::Arc<meters::Meters>,
+}
 
 /// The form of the log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

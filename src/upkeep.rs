@@ -18,7 +18,7 @@ use crate::shutdown::Shutdown;
 use crate::store::query::{Overview, TargetStatus};
 use crate::store::settling::settle;
 use crate::store::{ClaimScope, ClaimWanted, Lease, More, Settle, Store, StoreError, TargetChange};
-use crate::telemetry::causes;
+use crate::telemetry::{Telemetry, causes};
 
 use filling::Filling;
 
@@ -42,6 +42,8 @@ pub struct Deps {
     pub store: Arc<dyn Store>,
     /// What ages are judged by.
     pub clock: Clock,
+    /// Where it tells what happens.
+    pub telemetry: Telemetry,
 }
 
 /// Ticks and sweeps until told to stop. A failing store is tried again at the next tick.

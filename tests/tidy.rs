@@ -253,7 +253,9 @@ fn one_word_has_one_meaning() {
     for source in sources() {
         for line in source.program().lines().filter(|line| line.contains("struct ") || line.contains("enum "))
         {
-            for word in ["Job", "Task", "Item"] {
+            // A job is what an operator starts (`store/job`); nothing in the flow from ingress to delivery is one.
+            let is_flow = ["event", "lifecycle", "ingress", "delivery"].contains(&source.top());
+            for word in ["Task", "Item", "Job"].into_iter().take(if is_flow { 3 } else { 2 }) {
                 if line.contains(&format!("struct {word}")) || line.contains(&format!("enum {word}")) {
                     broken.push(format!("src/{}.rs: {line}", source.module));
                 }

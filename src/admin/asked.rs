@@ -74,6 +74,7 @@ impl EventParams {
             source: optional("source", self.source)?,
             since: instant("since", self.since)?,
             until: instant("until", self.until)?,
+            payload: None,
         };
         Ok((query, page))
     }
@@ -109,6 +110,7 @@ impl DeliveryParams {
             subject: subject(self.subject)?,
             since: instant("since", self.since)?,
             until: instant("until", self.until)?,
+            source: None,
         };
         Ok((query, page))
     }
@@ -148,7 +150,7 @@ pub struct RefusalParams {
 impl RefusalParams {
     /// Which page.
     pub fn read(self) -> Result<Page, Problem> {
-        page(self.limit, self.cursor, |cursor| matches!(cursor, Cursor::Refusal(_)))
+        page(self.limit, self.cursor, |cursor| matches!(cursor, Cursor::Number(_)))
     }
 }
 

@@ -5,9 +5,9 @@ use serde::Serialize;
 use crate::clock::Timestamp;
 use crate::lifecycle::attempt::{Attempt, ErrorClass, ReplyRead};
 use crate::lifecycle::breaker::{Breaker, Phase};
+use crate::store::ledger::Refusal;
 use crate::store::query::{
-    DeliveryDetail, DeliveryView, EventDetail, EventMeta, Overview, Paged, Refusal, TargetOverview,
-    TargetStatus,
+    DeliveryDetail, DeliveryView, EventDetail, EventMeta, Overview, Paged, TargetOverview, TargetStatus,
 };
 
 /// One page of a list.

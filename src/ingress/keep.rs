@@ -11,7 +11,7 @@ use crate::config::OnReplay;
 use crate::event::{Event, EventId};
 use crate::lifecycle::State;
 use crate::signature::Verified;
-use crate::store::query::{DeliveryQuery, Redrive, RedriveAction};
+use crate::store::query::{DeliveryQuery, Mode, Redrive, RedriveAction};
 use crate::store::{Duplicate, Ingested, Likeness, Store, StoreError};
 
 /// A known id that comes later than this is taken for a replay by hand: Svix' own quick retries come at 5 s and 5 min,
@@ -70,8 +70,16 @@ async fn rearm(store: &dyn Store, id: EventId, action: RedriveAction) -> Result<
         RedriveAction::Replay | RedriveAction::Cancel => Vec::new(),
     };
     let query = DeliveryQuery { states, ..DeliveryQuery::default() };
-    let mut step =
-        Redrive { event: Some(id), query, action, spread: Duration::ZERO, max: REDRIVE_MAX, after: None };
+    let mut step = Redrive {
+        event: Some(id),
+        query,
+        action,
+        mode: Mode::Apply,
+        as_of: None,
+        spread: Duration::ZERO,
+        max: REDRIVE_MAX,
+        after: None,
+    };
     let mut rearmed = 0;
     loop {
         let done = store.redrive(step.clone()).await?;

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::report::Counts;
 use crate::backoff::{RetryPolicy, delay};
 use crate::shutdown::Shutdown;
-use crate::store::query::{Refusal, RefusalQuery};
+use crate::store::ledger::{Refusal, RefusalQuery};
 use crate::store::{Store, StoreError};
 
 /// Refusals between two looks of the loop: a second of a flood that is already cut to what can be read.

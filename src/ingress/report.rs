@@ -12,7 +12,7 @@ use super::{Call, cause, refusals};
 use crate::clock::Clock;
 use crate::config::Target;
 use crate::event::{Event, EventId, Subject};
-use crate::store::query::Refusal;
+use crate::store::ledger::Refusal;
 
 /// Lines about refusals per second: a flood of forged requests must not fill the log's disk.
 const REFUSED_LINES_MAX: u32 = 50;

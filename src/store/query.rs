@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::clock::Timestamp;
+use crate::event::payload::PayloadMatch;
 use crate::event::{Event, EventId, SourceName, Subject, TargetName};
 use crate::lifecycle::State;
 use crate::lifecycle::attempt::{Attempt, ErrorClass};
@@ -47,8 +50,8 @@ pub enum Cursor {
     Event(EventId),
     /// Behind this delivery.
     Delivery(EventId, TargetName),
-    /// Behind the refusal with this number.
-    Refusal(u64),
+    /// Behind the refusal, audit entry or other row with this number.
+    Number(u64),
 }
 
 impl std::fmt::Display for Cursor {
@@ -56,7 +59,7 @@ impl std::fmt::Display for Cursor {
         match self {
             Self::Event(id) => write!(f, "{id}"),
             Self::Delivery(id, target) => write!(f, "{id}~{target}"),
-            Self::Refusal(number) => write!(f, "{number}"),
+            Self::Number(number) => write!(f, "{number}"),
         }
     }
 }
@@ -71,7 +74,7 @@ impl std::str::FromStr for Cursor {
 
     fn from_str(text: &str) -> Result<Self, BadCursor> {
         if let Ok(number) = text.parse() {
-            return Ok(Self::Refusal(number));
+            return Ok(Self::Number(number));
         }
         match text.split_once('~') {
             Some((id, target)) => {
@@ -120,6 +123,17 @@ pub struct EventQuery {
     pub since: Option<Timestamp>,
     /// Accepted before.
     pub until: Option<Timestamp>,
+    /// With a payload that fulfils this. No index helps: a page looks at a bounded number of payloads.
+    pub payload: Option<PayloadMatch>,
+}
+
+/// Whether an event's payload is still there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Payload {
+    /// It is.
+    Kept,
+    /// It was erased with all others of its subject.
+    Erased,
 }
 
 /// An event without its payload.
@@ -137,6 +151,8 @@ pub struct EventMeta {
     pub subject: Option<String>,
     /// The body's size.
     pub body_bytes: u64,
+    /// Whether the body is there.
+    pub payload: Payload,
 }
 
 /// What was found under an [`EventRef`].
@@ -171,7 +187,7 @@ pub struct DeliveryDetail {
 }
 
 /// Which deliveries. Every condition that is set must hold.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct DeliveryQuery {
     /// To this target.
     pub target: Option<TargetName>,
@@ -182,6 +198,8 @@ pub struct DeliveryQuery {
     pub event_type: Option<String>,
     /// About this user or organization.
     pub subject: Option<Subject>,
+    /// Through this source.
+    pub source: Option<SourceName>,
     /// Of events accepted at or after.
     pub since: Option<Timestamp>,
     /// Of events accepted before.
@@ -239,6 +257,43 @@ impl RedriveAction {
     }
 }
 
+/// Whether something is done, or only counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Done.
+    Apply,
+    /// Counted: a dry run changes nothing.
+    Count,
+}
+
+/// One bounded step of an erasure: of events about a subject the payloads, replies and refusals; what is unfinished or
+/// dead of them ends cancelled, reason `erased`.
+#[derive(Debug, Clone)]
+pub struct Erase {
+    /// Whose.
+    pub subject: Subject,
+    /// Only events accepted at or before this.
+    pub as_of: Timestamp,
+    /// Whether anything is changed.
+    pub mode: Mode,
+    /// At most this many events.
+    pub max: u32,
+    /// Behind this place.
+    pub after: Option<Cursor>,
+}
+
+/// What one step of an erasure did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Erased {
+    /// Events whose payload was erased (or would be).
+    pub events: u64,
+    /// Of those: deliveries that are in flight with the payload in a relay's memory; they end when their attempt does.
+    pub in_flight: u64,
+    /// Where to go on, where more may follow.
+    pub next: Option<Cursor>,
+}
+
 /// One bounded step of a redrive.
 #[derive(Debug, Clone)]
 pub struct Redrive {
@@ -248,6 +303,11 @@ pub struct Redrive {
     pub query: DeliveryQuery,
     /// What to do.
     pub action: RedriveAction,
+    /// Whether anything is changed.
+    pub mode: Mode,
+    /// Only what has not changed since: deliveries whose state last changed at or before this, and those that have no
+    /// record yet. So a repetition moves nothing twice.
+    pub as_of: Option<Timestamp>,
     /// Due times are spread evenly over this long.
     pub spread: Duration,
     /// At most this many deliveries.
@@ -279,7 +339,7 @@ impl Redrive {
 /// What one step did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Redriven {
-    /// Deliveries that were changed.
+    /// Deliveries that were changed (or would be).
     pub moved: u64,
     /// Where to go on, where more may follow.
     pub next: Option<Cursor>,
@@ -362,38 +422,6 @@ pub enum TargetStatus {
     Orphan,
 }
 
-/// A request that ingress did not accept. Holds no body and no secret.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    /// When.
-    pub at: Timestamp,
-    /// The source, where the path named one.
-    pub source: Option<SourceName>,
-    /// The answer's status.
-    pub status: u16,
-    /// The answer's code, such as `invalid_signature`.
-    pub code: String,
-    /// The likely cause, in words for a person.
-    pub cause: String,
-    /// The sender's address.
-    pub remote: Option<String>,
-    /// The id it carried, not believed.
-    pub svix_id: Option<String>,
-    /// The start of its `User-Agent`.
-    pub user_agent: Option<String>,
-    /// How much of a body came.
-    pub body_bytes: u64,
-}
-
-/// The two uses of the refusal list.
-#[derive(Debug, Clone)]
-pub enum RefusalQuery {
-    /// Keep these, oldest first; lists nothing.
-    Append(Vec<Refusal>),
-    /// List, newest first.
-    List(Page),
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -404,6 +432,8 @@ mod tests {
             event: None,
             query: DeliveryQuery::default(),
             action: RedriveAction::Retry,
+            mode: Mode::Apply,
+            as_of: None,
             spread: Duration::from_secs(10),
             max: 5,
             after: None,

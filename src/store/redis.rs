@@ -20,6 +20,7 @@ mod ingest;
 mod keys;
 mod leases;
 pub mod link;
+mod ledger;
 mod lists;
 mod memo;
 mod overview;
@@ -48,10 +49,11 @@ use crate::clock::Clock;
 use crate::config::StoreConfig;
 use crate::event::{Event, TargetName};
 use crate::signature::Verified;
+use crate::telemetry::feed::Feed;
 
 use super::query::{
-    DeliveryQuery, DeliveryView, EventLookup, EventMeta, EventQuery, EventRef, Overview, Page, Paged,
-    Redrive, Redriven, Refusal, RefusalQuery,
+    DeliveryQuery, DeliveryView, Erase, Erased, EventLookup, EventMeta, EventQuery, EventRef, Overview, Page,
+    Paged, Redrive, Redriven,
 };
 use super::{
     ClaimWanted, Claimed, Control, Controlled, Ingested, Settle, Settled, Store, StoreError, Swept,
@@ -78,6 +80,8 @@ pub struct Options {
     pub size_max_bytes: u64,
     /// The longest that an unfinished delivery may wait: a mark is kept at least as long.
     pub wait_max: Duration,
+    /// Where relays on the same store hear what others tell.
+    pub feed: Feed,
     /// Moves the server's clock, in tests. Only its offset is used.
     pub clock: Clock,
 }
@@ -287,14 +291,8 @@ impl Store for RedisStore {
         overview::overview(&self.core).await
     }
 
-    async fn refusals(&self, query: RefusalQuery) -> Result<Paged<Refusal>, StoreError> {
-        match query {
-            RefusalQuery::Append(refusals) => {
-                refusals::append(&self.core, &refusals).await?;
-                Ok(Paged { rows: Vec::new(), next: None })
-            }
-            RefusalQuery::List(page) => refusals::list(&self.core, &page).await,
-        }
+    async fn erase(&self, _: Erase) -> Result<Erased, StoreError> {
+        Err(StoreError::Unavailable(None))
     }
 
     async fn sweep(&self, max: u32) -> Result<Swept, StoreError> {

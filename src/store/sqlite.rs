@@ -15,6 +15,7 @@ mod disk;
 mod fault;
 mod ingest;
 mod lanes;
+mod ledger;
 mod lists;
 mod notes;
 mod overview;
@@ -42,8 +43,8 @@ use crate::event::frame::{self, BadFrame};
 use crate::signature::Verified;
 
 use super::query::{
-    DeliveryQuery, DeliveryView, Durability, EventLookup, EventMeta, EventQuery, EventRef, Overview, Page,
-    Paged, Redrive, Redriven, Refusal, RefusalQuery,
+    DeliveryQuery, DeliveryView, Durability, Erase, Erased, EventLookup, EventMeta, EventQuery, EventRef,
+    Overview, Page, Paged, Redrive, Redriven,
 };
 use super::{
     ClaimWanted, Claimed, Control, Controlled, Ingested, Lease, Settle, Settled, Store, StoreError, Swept,
@@ -273,14 +274,8 @@ impl Store for SqliteStore {
         self.readers.read(move |conn| overview::overview(conn, &rules, durability)).await
     }
 
-    async fn refusals(&self, query: RefusalQuery) -> Result<Paged<Refusal>, StoreError> {
-        match query {
-            RefusalQuery::Append(refusals) => {
-                self.writer.call(SMALL_BYTES, move |tx| lists::append_refusals(tx, &refusals)).await?;
-                Ok(Paged { rows: Vec::new(), next: None })
-            }
-            RefusalQuery::List(page) => self.readers.read(move |conn| lists::refusals(conn, &page)).await,
-        }
+    async fn erase(&self, _: Erase) -> Result<Erased, StoreError> {
+        Err(StoreError::Unavailable(None))
     }
 
     async fn sweep(&self, max: u32) -> Result<Swept, StoreError> {

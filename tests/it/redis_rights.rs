@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use clerk_relay::clock::Clock;
 use clerk_relay::lifecycle::{DeadReason, SkipReason, Start, Transition};
-use clerk_relay::store::query::{
-    DeliveryQuery, EventQuery, EventRef, Page, Redrive, RedriveAction, Refusal, RefusalQuery,
-};
+use clerk_relay::store::ledger::{Refusal, RefusalQuery};
+use clerk_relay::store::query::{DeliveryQuery, EventQuery, EventRef, Page, Redrive, RedriveAction};
 use clerk_relay::store::redis::{self, Options};
 use clerk_relay::store::{ClaimScope, ClaimWanted, Control, PauseReason, Settle, Store, TargetSpec, Turn};
 

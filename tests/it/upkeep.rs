@@ -11,6 +11,7 @@ use clerk_relay::shutdown::Shutdown;
 use clerk_relay::store::query::{DeliveryQuery, DeliveryView, EventLookup, EventRef, Page};
 use clerk_relay::store::sqlite::{self, Memory};
 use clerk_relay::store::{Control, Ingested, More, PauseReason, TargetSpec};
+use clerk_relay::telemetry::Telemetry;
 use clerk_relay::upkeep::{Deps, run_once};
 
 use crate::support::clerk::SECRET;
@@ -44,7 +45,8 @@ impl House {
             "targets": { "app": { "url": "http://127.0.0.1:9/", "events": ["user.*"], "max_wait": "2d" } },
         });
         let (config, _) = config::load(&text.to_string(), "test", &|_| None).unwrap();
-        let deps = Deps { targets: config.targets, store: Arc::new(store), clock };
+        let deps =
+            Deps { targets: config.targets, store: Arc::new(store), clock, telemetry: Telemetry::default() };
         deps.store.declare(&[spec("app")]).await.unwrap();
         Self { _folder: folder, deps }
     }
@@ -101,7 +103,12 @@ async fn what_an_orphan_never_took_ends_after_two_weeks() {
     let house = House::new().await;
     let id = house.add("msg_1", "user.created").await;
     house.deps.store.declare(&[spec("other")]).await.unwrap();
-    let deps = Deps { targets: Vec::new(), store: house.deps.store.clone(), clock: house.deps.clock.clone() };
+    let deps = Deps {
+        targets: Vec::new(),
+        store: house.deps.store.clone(),
+        clock: house.deps.clock.clone(),
+        telemetry: Telemetry::default(),
+    };
     let orphaned = House { deps, ..house };
     orphaned.deps.clock.advance(13 * DAY);
     orphaned.keep_up().await;

@@ -15,10 +15,12 @@ use crate::config::{Config, RedisUrl, StoreUrl, Target};
 use crate::delivery::send::Sender;
 use crate::secret::SigningSecret;
 use crate::signature::{Received, Verified, sign, verify};
-use crate::store::query::{Durability, EventLookup, EventRef, RefusalQuery};
+use crate::store::ledger::{Ledger as _, RefusalQuery};
+use crate::store::query::{Durability, EventLookup, EventRef};
 use crate::store::redis;
 use crate::store::sqlite::{self, OpenError, SqliteStore};
 use crate::store::{Ingested, Store, StoreError};
+use crate::telemetry::feed::Feed;
 
 /// What is written to a store and read back.
 const SAMPLE: &[u8] = br#"{"type":"user.created","data":{"id":"user_check"}}"#;
@@ -61,7 +63,7 @@ async fn store_round_trip(config: &Config) -> anyhow::Result<String> {
 /// Asks Redis for its settings and for the state of the store, without joining the relays that use it. Then one sample is
 /// written beside the store, read back and removed again.
 async fn redis_round_trip(config: &Config, url: &RedisUrl) -> anyhow::Result<String> {
-    let options = app::redis_options(config, url.clone(), &Options::default());
+    let options = app::redis_options(config, url.clone(), &Options::default(), &Feed::default());
     let overview = redis::look(&options).await?;
     let sample = verified_sample()?;
     let name = format!("check-{:08x}", rand::random::<u32>());

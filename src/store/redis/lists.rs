@@ -7,7 +7,7 @@ use crate::lifecycle::State;
 use crate::store::StoreError;
 use crate::store::query::{
     Cursor, DeliveryDetail, DeliveryQuery, DeliveryView, EventDetail, EventLookup, EventMeta, EventQuery,
-    EventRef, Page, Paged,
+    EventRef, Page, Paged, Payload,
 };
 
 use super::codes;
@@ -58,6 +58,7 @@ fn meta(entry: &Entry) -> EventMeta {
             event_type: event.event_type.to_string(),
             subject: event.subject.map(|subject| subject.as_str().to_owned()),
             body_bytes: event.body.len() as u64,
+            payload: Payload::Kept,
         },
         Err(_) => EventMeta {
             id: entry.id,
@@ -67,6 +68,7 @@ fn meta(entry: &Entry) -> EventMeta {
             subject: Some(String::from_utf8_lossy(&entry.subject).into_owned())
                 .filter(|text| !text.is_empty()),
             body_bytes: 0,
+            payload: Payload::Kept,
         },
     }
 }

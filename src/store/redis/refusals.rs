@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::store::StoreError;
-use crate::store::query::{Cursor, Page, Paged, Refusal};
+use crate::store::ledger::Refusal;
+use crate::store::query::{Cursor, Page, Paged};
 
 use super::core::Core;
 use super::link::Lane;
@@ -95,7 +96,7 @@ pub async fn append(core: &Core, refusals: &[Refusal]) -> Result<(), StoreError>
 pub async fn list(core: &Core, page: &Page) -> Result<Paged<Refusal>, StoreError> {
     let below = match page.cursor() {
         None => u64::MAX,
-        Some(Cursor::Refusal(number)) => *number,
+        Some(Cursor::Number(number)) => *number,
         Some(Cursor::Event(_) | Cursor::Delivery(..)) => 0, // a cursor of another list
     };
     let mut command = redis::cmd("LRANGE");
@@ -109,6 +110,6 @@ pub async fn list(core: &Core, page: &Page) -> Result<Paged<Refusal>, StoreError
     kept.retain(|one| one.number < below);
     let is_cut = kept.len() > page.rows_max() as usize;
     kept.truncate(page.rows_max() as usize);
-    let next = kept.last().filter(|_| is_cut).map(|one| Cursor::Refusal(one.number));
+    let next = kept.last().filter(|_| is_cut).map(|one| Cursor::Number(one.number));
     Ok(Paged { rows: kept.into_iter().map(Kept::refusal).collect(), next })
 }

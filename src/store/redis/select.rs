@@ -65,7 +65,7 @@ pub fn place_of(cursor: Option<&Cursor>) -> Place {
         None => (TOP, None),
         Some(Cursor::Event(id)) => (*id, None),
         Some(Cursor::Delivery(id, target)) => (*id, Some(target.clone())),
-        Some(Cursor::Refusal(_)) => (EventId { ms: 0, seq: 0 }, None),
+        Some(Cursor::Number(_)) => (EventId { ms: 0, seq: 0 }, None),
     }
 }
 

@@ -7,9 +7,10 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter
 use crate::clock::Timestamp;
 use crate::event::frame;
 use crate::lifecycle::State;
+use crate::store::ledger::Refusal;
 use crate::store::query::{
     Cursor, DeliveryDetail, DeliveryQuery, DeliveryView, EventDetail, EventLookup, EventMeta, EventQuery,
-    EventRef, Page, Paged, Refusal,
+    EventRef, Page, Paged, Payload,
 };
 
 use super::attempts;
@@ -79,6 +80,7 @@ fn meta(row: &Row<'_>) -> Result<EventMeta, Fault> {
         event_type: row.get(3)?,
         subject: row.get(4)?,
         body_bytes: u64::try_from(row.get::<_, i64>(5)?).unwrap_or_default(),
+        payload: Payload::Kept,
     })
 }
 
@@ -198,7 +200,7 @@ pub fn append_refusals(tx: &Tx<'_>, refusals: &[Refusal]) -> Result<(), Fault> {
 pub fn refusals(conn: &Connection, page: &Page) -> Result<Paged<Refusal>, Fault> {
     let below = match page.cursor() {
         None => i64::MAX,
-        Some(Cursor::Refusal(number)) => i64::try_from(*number).unwrap_or(i64::MAX),
+        Some(Cursor::Number(number)) => i64::try_from(*number).unwrap_or(i64::MAX),
         Some(Cursor::Event(_) | Cursor::Delivery(..)) => 0, // a cursor of another list
     };
     let mut statement = conn.prepare_cached(
@@ -209,7 +211,7 @@ pub fn refusals(conn: &Connection, page: &Page) -> Result<Paged<Refusal>, Fault>
     let (mut found, mut last) = (Vec::new(), None);
     while let Some(row) = rows.next()? {
         if found.len() == page.rows_max() as usize {
-            return Ok(Paged { rows: found, next: last.map(Cursor::Refusal) });
+            return Ok(Paged { rows: found, next: last.map(Cursor::Number) });
         }
         last = u64::try_from(row.get::<_, i64>(0)?).ok();
         let source: Option<String> = row.get(2)?;

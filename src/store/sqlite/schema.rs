@@ -11,7 +11,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _};
 use super::OpenError;
 
 /// The form of the tables that this release reads and writes.
-const SCHEMA: i64 = 1;
+const SCHEMA: i64 = 2;
 /// Tells our files from other programs' databases: `clrk`.
 const APPLICATION_ID: i64 = 0x636C_726B;
 /// The first SQLite without the bug that could lose commits when a WAL was reset (3.7.0 to 3.51.2).
@@ -105,6 +105,7 @@ CREATE TABLE attempt(           -- of deliveries that did not succeed at once
   error TEXT,
   reply_read INTEGER NOT NULL,
   reply BLOB NOT NULL,
+  hint TEXT,                    -- what it looks like, where that is known
   PRIMARY KEY(event, target, number)) STRICT, WITHOUT ROWID;
 
 CREATE TABLE refusal(
@@ -121,6 +122,37 @@ CREATE TABLE refusal(
 
 INSERT INTO meta VALUES ('epoch', 0), ('last_event', 0), ('removed', 0);
 ";
+
+/// What form 2 added.
+const LEDGER: &str = "
+CREATE TABLE audit(             -- what operators did
+  number INTEGER PRIMARY KEY,
+  at INTEGER NOT NULL,
+  actor TEXT NOT NULL,
+  action TEXT NOT NULL,
+  object TEXT NOT NULL,
+  detail TEXT NOT NULL) STRICT;
+
+CREATE TABLE job(
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  revision INTEGER NOT NULL,
+  doc TEXT NOT NULL             -- JSON
+) STRICT;
+
+CREATE TABLE tally(             -- small counts of the last minutes
+  minute INTEGER NOT NULL,
+  of TEXT NOT NULL,             -- s:<source> or t:<target>
+  counter TEXT NOT NULL,
+  count INTEGER NOT NULL,
+  PRIMARY KEY(minute, of, counter)) STRICT, WITHOUT ROWID;
+
+CREATE TABLE erased(            -- events whose payload an operator erased
+  event INTEGER PRIMARY KEY,
+  at INTEGER NOT NULL) STRICT;
+";
+
+/// From form 1, in one transaction.
+const FROM_1: &str = "ALTER TABLE attempt ADD COLUMN hint TEXT;";
 
 /// Opens the connection that writes, makes the tables where the file is new, and refuses what this release cannot use.
 ///
@@ -143,6 +175,7 @@ pub fn open_writer(path: &Path, max_page_count: Option<u32>) -> Result<Connectio
     if tables == 0 {
         let transaction = conn.transaction()?;
         transaction.execute_batch(TABLES)?;
+        transaction.execute_batch(LEDGER)?;
         transaction.execute("INSERT INTO meta VALUES ('schema', ?1)", [SCHEMA])?;
         transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
         transaction.commit()?;
@@ -190,6 +223,13 @@ fn check(conn: &mut Connection) -> Result<(), OpenError> {
         conn.query_row("SELECT value FROM meta WHERE key = 'schema'", [], |row| row.get(0)).optional()?;
     match found {
         Some(SCHEMA) => {}
+        Some(1) => {
+            let transaction = conn.transaction()?;
+            transaction.execute_batch(FROM_1)?;
+            transaction.execute_batch(LEDGER)?;
+            transaction.execute("UPDATE meta SET value = ?1 WHERE key = 'schema'", [SCHEMA])?;
+            transaction.commit()?;
+        }
         Some(found) => return Err(OpenError::TooNew { found, known: SCHEMA }),
         None => return Err(OpenError::Corrupt("it does not tell its own form".into())),
     }

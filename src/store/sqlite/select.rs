@@ -40,7 +40,7 @@ impl Place {
             Some(Cursor::Delivery(id, name)) => {
                 (id, targets::find(conn, name)?.map_or(0, |target| target.num))
             }
-            Some(Cursor::Refusal(_)) => return Ok(Self::BOTTOM),
+            Some(Cursor::Number(_)) => return Ok(Self::BOTTOM),
         };
         Ok(codes::pack(*id).map_or(Self::BOTTOM, |event| Self { event, target }))
     }

@@ -22,6 +22,8 @@ use tempfile::TempDir;
 
 use crate::support::events;
 use crate::support::redis::RedisServer;
+use clerk_relay::store::query::Mode;
+use clerk_relay::telemetry::feed::Feed;
 
 pub const MINUTE: Duration = Duration::from_secs(60);
 pub const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -117,6 +119,7 @@ struct Server {
 /// Options for a store on this Redis.
 pub fn redis_options(server: &RedisServer, setup: Setup, clock: &Clock) -> redis::Options {
     redis::Options {
+        feed: Feed::default(),
         config: StoreConfig {
             url: StoreUrl::Redis(server.redis_url()),
             retention: setup.retention,
@@ -361,6 +364,8 @@ pub fn redrive(action: RedriveAction) -> Redrive {
         event: None,
         query: clerk_relay::store::query::DeliveryQuery::default(),
         action,
+        mode: Mode::Apply,
+        as_of: None,
         spread: Duration::ZERO,
         max: 500,
         after: None,

@@ -4,9 +4,8 @@ use std::collections::HashSet;
 
 use clerk_relay::event::{EventId, Subject};
 use clerk_relay::lifecycle::State;
-use clerk_relay::store::query::{
-    Cursor, DeliveryQuery, EventLookup, EventQuery, EventRef, Page, Paged, Refusal, RefusalQuery,
-};
+use clerk_relay::store::ledger::{Refusal, RefusalQuery};
+use clerk_relay::store::query::{Cursor, DeliveryQuery, EventLookup, EventQuery, EventRef, Page, Paged};
 
 use super::harness::{DAY, Kind, Lab, MINUTE, ids, name, new, wanted_in_order};
 use crate::support::events;
@@ -248,7 +247,7 @@ pub async fn a_cursor_of_another_list_gives_nothing(kind: &dyn Kind) {
     let lab = Lab::with_targets(kind, &["app"]).await;
     lab.add_many(3).await;
     lab.claim("app").await;
-    let page = || Page::after(10, Cursor::Refusal(5));
+    let page = || Page::after(10, Cursor::Number(5));
     assert!(lab.store.events(EventQuery::default(), page()).await.unwrap().rows.is_empty());
     assert!(lab.store.deliveries(DeliveryQuery::default(), page()).await.unwrap().rows.is_empty());
 }

@@ -8,8 +8,10 @@ use async_trait::async_trait;
 use clerk_relay::event::TargetName;
 use clerk_relay::ingress::Timing;
 use clerk_relay::signature::Verified;
+use clerk_relay::store::ledger::*;
 use clerk_relay::store::query::*;
 use clerk_relay::store::*;
+use clerk_relay::telemetry::tally::Tally;
 use tokio::sync::watch;
 
 use super::relay::{Relay, Setup};
@@ -75,6 +77,26 @@ impl Faulty {
 }
 
 #[async_trait]
+impl Ledger for Faulty {
+    async fn refusals(&self, query: RefusalQuery) -> Result<Paged<Refusal>, StoreError> {
+        self.before().await?;
+        self.inner.refusals(query).await
+    }
+
+    async fn audit(&self, query: AuditQuery) -> Result<Paged<AuditEntry>, StoreError> {
+        self.inner.audit(query).await
+    }
+
+    async fn jobs(&self, query: JobQuery) -> Result<JobAnswer, StoreError> {
+        self.inner.jobs(query).await
+    }
+
+    async fn stats(&self, query: StatsQuery) -> Result<Vec<Tally>, StoreError> {
+        self.inner.stats(query).await
+    }
+}
+
+#[async_trait]
 impl Store for Faulty {
     async fn declare(&self, targets: &[TargetSpec]) -> Result<Vec<TargetChange>, StoreError> {
         self.inner.declare(targets).await
@@ -129,9 +151,8 @@ impl Store for Faulty {
         self.inner.overview().await
     }
 
-    async fn refusals(&self, query: RefusalQuery) -> Result<Paged<Refusal>, StoreError> {
-        self.before().await?;
-        self.inner.refusals(query).await
+    async fn erase(&self, erase: Erase) -> Result<Erased, StoreError> {
+        self.inner.erase(erase).await
     }
 
     async fn sweep(&self, max: u32) -> Result<Swept, StoreError> {

@@ -11,9 +11,11 @@ use clerk_relay::http::Drained;
 use clerk_relay::ingress::{self, Counts, Deps, Timing};
 use clerk_relay::shutdown::Shutdown;
 use clerk_relay::store::Store;
-use clerk_relay::store::query::{EventDetail, EventLookup, EventRef, Page, Refusal, RefusalQuery};
+use clerk_relay::store::ledger::{Refusal, RefusalQuery};
+use clerk_relay::store::query::{EventDetail, EventLookup, EventRef, Page};
 use clerk_relay::store::readiness::Readiness;
 use clerk_relay::store::sqlite::{self, Memory};
+use clerk_relay::telemetry::Telemetry;
 use ipnet::IpNet;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -117,6 +119,7 @@ impl Relay {
             clock: clock.clone(),
             counts: Arc::clone(&counts),
             readiness: Arc::new(Readiness::new(faulty, leaving.clone())),
+            telemetry: Telemetry::default(),
         };
         let running = tokio::spawn(ingress::run(listener, deps, shutdown.clone()));
         Self { address, store, faults, clock, counts, shutdown, leaving, running, _folder: folder }
