@@ -7,8 +7,8 @@ pub mod breaker;
 pub mod decision;
 
 pub use decision::{
-    DeadReason, Footing, MAX_WAIT_DEFAULT, Ordering, Outcome, Policy, Progress, RETRY_AFTER_MAX, SkipReason,
-    Start, TAKEOVERS_FREE, TakenOver, Transition, before_attempt, decide,
+    DeadReason, ERASED, Footing, MAX_WAIT_DEFAULT, Ordering, Outcome, Policy, Progress, RETRY_AFTER_MAX,
+    SkipReason, Start, TAKEOVERS_FREE, TakenOver, Transition, before_attempt, decide,
 };
 
 use serde::{Deserialize, Serialize};
@@ -126,15 +126,17 @@ pub enum Cause {
     Retried,
     /// A retry or replay by hand succeeded meanwhile.
     SucceededElsewhere,
-    /// An operator discarded it, erased it, or forgot the target.
+    /// An operator discarded it, or forgot the target.
     Discarded,
+    /// Its event was erased: there is nothing left to send.
+    Erased,
     /// Older than its retention.
     Purged,
 }
 
 impl Cause {
     /// Every cause.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Stored,
         Self::Claimed,
         Self::Succeeded,
@@ -149,6 +151,7 @@ impl Cause {
         Self::Retried,
         Self::SucceededElsewhere,
         Self::Discarded,
+        Self::Erased,
         Self::Purged,
     ];
 }
@@ -181,6 +184,7 @@ pub const fn arrow(from: Option<State>, cause: Cause) -> Option<Next> {
         (Cause::Retried, Some(Dead | Waiting | Delivered | Skipped | Cancelled)) => Waiting,
         (Cause::SucceededElsewhere, Some(Waiting)) => Delivered,
         (Cause::Discarded, Some(Queued | Waiting | Parked | Dead)) => Cancelled,
+        (Cause::Erased, Some(Queued | InFlight | Waiting | Parked | Dead)) => Cancelled,
         (Cause::Purged, Some(Delivered | Dead | Skipped | Cancelled)) => return Some(Next::Gone),
         (
             Cause::Stored
@@ -197,6 +201,7 @@ pub const fn arrow(from: Option<State>, cause: Cause) -> Option<Next> {
             | Cause::Retried
             | Cause::SucceededElsewhere
             | Cause::Discarded
+            | Cause::Erased
             | Cause::Purged,
             None | Some(Queued | InFlight | Waiting | Parked | Delivered | Dead | Skipped | Cancelled),
         ) => return None,

@@ -11,6 +11,7 @@ use tracing::{debug, error, info, warn};
 use crate::clock::{Clock, Timestamp};
 use crate::config::Target;
 use crate::event::TargetName;
+use crate::event::frame::BadFrame;
 use crate::lifecycle::{
     DeadReason, Footing, MAX_WAIT_DEFAULT, Ordering, Outcome, Transition, before_attempt, decide,
 };
@@ -177,7 +178,10 @@ async fn end(
 
 fn overdue(target: &Target, lease: &Lease, now: Timestamp) -> Transition {
     let outcome = match lease.event() {
-        Err(_) => Outcome::Unreadable,
+        Err(BadFrame::Erased) => Outcome::Erased,
+        Err(BadFrame::Short | BadFrame::Version(_) | BadFrame::Facts(_) | BadFrame::Source(_)) => {
+            Outcome::Unreadable
+        }
         Ok(event) => target
             .skips(event)
             .map(Outcome::Unwanted)

@@ -221,6 +221,7 @@ async fn probed(shared: &Shared, policy: &BreakerPolicy, stand: Stand, outcome: 
         | Outcome::Expired
         | Outcome::TooOld
         | Outcome::Unreadable
+        | Outcome::Erased
         | Outcome::Interrupted
         | Outcome::TakenOver => {
             let failed_probes = failed_probes.saturating_add(1);

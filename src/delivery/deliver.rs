@@ -13,6 +13,7 @@ use super::send::{self, Sent};
 use super::{Deps, Shared, log};
 use crate::clock::Timestamp;
 use crate::event::Event;
+use crate::event::frame::BadFrame;
 use crate::lifecycle::attempt::{Attempt, ErrorClass, ReplyRead};
 use crate::lifecycle::{Outcome, Transition, before_attempt, decide};
 use crate::store::settling::settle;
@@ -55,7 +56,8 @@ async fn make(shared: &Shared, lease: &Lease, given: Stand) -> Made {
     let unmade = |outcome| Made { outcome, attempt: None, stand: given };
     let event = match lease.event() {
         Ok(event) => event,
-        Err(error) => {
+        Err(BadFrame::Erased) => return unmade(Outcome::Erased),
+        Err(error @ (BadFrame::Short | BadFrame::Version(_) | BadFrame::Facts(_) | BadFrame::Source(_))) => {
             error!(event_id = %lease.event_id(), error = causes(error), "delivery.unreadable");
             return unmade(Outcome::Unreadable);
         }

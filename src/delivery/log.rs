@@ -5,7 +5,7 @@ use tracing::{debug, info, warn};
 use crate::config::Target;
 use crate::event::Subject;
 use crate::lifecycle::attempt::{Attempt, ErrorClass, ReplyRead};
-use crate::lifecycle::{State, Transition};
+use crate::lifecycle::{ERASED, State, Transition};
 use crate::store::Lease;
 
 /// Where a transition leads, in the words of the log.
@@ -26,6 +26,7 @@ impl From<Transition> for Next {
             Transition::Die(reason) => Self { reason: Some(reason.as_str()), ..next(State::Dead) },
             Transition::Skip(reason) => Self { reason: Some(reason.as_str()), ..next(State::Skipped) },
             Transition::Return => next(State::Queued),
+            Transition::Erase => Self { reason: Some(ERASED), ..next(State::Cancelled) },
         }
     }
 }
@@ -51,6 +52,7 @@ pub(super) fn ended(target: &Target, lease: &Lease, attempt: Option<&Attempt>, t
         return match transition {
             Transition::Postpone { .. } => line!(warn, "delivery.postponed"),
             Transition::Die(_) => line!(warn, "delivery.given_up"),
+            Transition::Erase => line!(info, "delivery.cancelled"),
             Transition::Deliver | Transition::Wait { .. } | Transition::Skip(_) | Transition::Return => {
                 line!(debug, "delivery.not_attempted");
             }

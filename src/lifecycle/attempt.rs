@@ -91,3 +91,10 @@ pub struct Attempt {
     /// Whether the reply was read to its end.
     pub reply_read: ReplyRead,
 }
+
+impl Attempt {
+    /// What is kept of it where its event was erased: a reply may repeat what it was sent.
+    pub fn without_reply(&self) -> Self {
+        Self { reply: Bytes::new(), ..self.clone() }
+    }
+}

@@ -90,6 +90,8 @@ pub enum Outcome {
     Unreadable,
     /// Not attempted, or cut short: we are stopping.
     Interrupted,
+    /// Not attempted: the event was erased.
+    Erased,
     /// Not attempted: its holders died so often that it waits before the next try.
     TakenOver,
 }
@@ -125,7 +127,13 @@ pub enum Transition {
         /// The jittered delay.
         after: Duration,
     },
+    /// In flight → cancelled: its event was erased.
+    Erase,
 }
+
+/// Why a delivery is cancelled whose event was erased. One that was in flight meanwhile has it already then, and ends by
+/// it unless its attempt succeeds ([`Transition::of_erased`]).
+pub const ERASED: &str = "erased";
 
 impl Transition {
     /// Whether it uses up one attempt of the budget.
@@ -137,7 +145,19 @@ impl Transition {
             Self::Die(DeadReason::Expired | DeadReason::TooOld | DeadReason::Unreadable)
             | Self::Skip(_)
             | Self::Return
-            | Self::Postpone { .. } => false,
+            | Self::Postpone { .. }
+            | Self::Erase => false,
+        }
+    }
+
+    /// What becomes of it where the event was erased while the delivery was in flight: what would be attempted again, or
+    /// kept as a dead letter, ends.
+    pub const fn of_erased(self) -> Self {
+        match self {
+            Self::Deliver | Self::Skip(_) => self,
+            Self::Wait { .. } | Self::Die(_) | Self::Return | Self::Postpone { .. } | Self::Erase => {
+                Self::Erase
+            }
         }
     }
 
@@ -153,6 +173,7 @@ impl Transition {
             Self::Skip(_) => Cause::Filtered,
             Self::Return if attempts_before == 0 => Cause::ReturnedUntried,
             Self::Return | Self::Postpone { .. } => Cause::Returned,
+            Self::Erase => Cause::Erased,
         }
     }
 }
@@ -262,6 +283,7 @@ pub fn decide(
         Outcome::Expired => Transition::Die(DeadReason::Expired),
         Outcome::TooOld => Transition::Die(DeadReason::TooOld),
         Outcome::Unreadable => Transition::Die(DeadReason::Unreadable),
+        Outcome::Erased => Transition::Erase,
         Outcome::Interrupted => Transition::Return,
         Outcome::TakenOver => Transition::Postpone {
             after: delay(&policy.retry, progress.takeovers.saturating_sub(TAKEOVERS_FREE)),

@@ -219,7 +219,7 @@ pub struct DeliveryView {
     pub subject: Option<String>,
     /// Where it is.
     pub state: State,
-    /// Why it is dead or skipped, or nothing.
+    /// Why it is dead, skipped or cancelled, or nothing. In flight: `erased`, where its event was erased meanwhile.
     pub reason: Option<String>,
     /// Counted attempts in all.
     pub attempts: u32,

@@ -12,6 +12,7 @@ mod checkpoint;
 mod claim;
 mod codes;
 mod disk;
+mod erase;
 mod fault;
 mod ingest;
 mod lanes;
@@ -44,7 +45,7 @@ use crate::signature::Verified;
 
 use super::query::{
     DeliveryQuery, DeliveryView, Durability, Erase, Erased, EventLookup, EventMeta, EventQuery, EventRef,
-    Overview, Page, Paged, Redrive, Redriven,
+    Mode, Overview, Page, Paged, Redrive, Redriven,
 };
 use super::{
     ClaimWanted, Claimed, Control, Controlled, Ingested, Lease, Settle, Settled, Store, StoreError, Swept,
@@ -167,9 +168,9 @@ impl Closed {
 pub fn open(options: Options) -> Result<(SqliteStore, Closed), OpenError> {
     let hold = disk::hold(&options.path, options.memory)?;
     let mut conn = schema::open_writer(&hold.path, options.max_page_count)?;
-    let notes = boot::boot(&mut conn, options.clock.now())?;
     let Options { retention, dead_letter_retention, dedupe, size_max_bytes, clock, .. } = options;
     let rules = notes::Rules::new(retention, dead_letter_retention, dedupe, size_max_bytes);
+    let notes = boot::boot(&mut conn, &rules, clock.now())?;
     let readers = Arc::new(readers::Readers::new(hold.path.clone()));
     let bell = Arc::new(watch::Sender::new(0));
     let durability = hold.durability;
@@ -244,7 +245,7 @@ impl Store for SqliteStore {
     }
 
     async fn tick(&self) -> Result<Ticked, StoreError> {
-        self.writer.rest().await?;
+        self.writer.rest(writer::Rest::Quiet).await?;
         Ok(Ticked { taken_over: 0, relays: 1, changes: Vec::new() })
     }
 
@@ -274,8 +275,11 @@ impl Store for SqliteStore {
         self.readers.read(move |conn| overview::overview(conn, &rules, durability)).await
     }
 
-    async fn erase(&self, _: Erase) -> Result<Erased, StoreError> {
-        Err(StoreError::Unavailable(None))
+    async fn erase(&self, erase: Erase) -> Result<Erased, StoreError> {
+        match erase.mode {
+            Mode::Count => self.readers.read(move |conn| erase::count(conn, &erase)).await,
+            Mode::Apply => erase::apply(&self.writer, erase).await,
+        }
     }
 
     async fn sweep(&self, max: u32) -> Result<Swept, StoreError> {

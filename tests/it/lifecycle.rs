@@ -39,6 +39,9 @@ fn table() -> Vec<(Option<State>, Cause, Next)> {
         [Dead, Waiting, Delivered, Skipped, Cancelled].map(|from| (Some(from), Retried, to(Waiting))),
     );
     table.extend([Queued, Waiting, Parked, Dead].map(|from| (Some(from), Discarded, to(Cancelled))));
+    table.extend(
+        [Queued, InFlight, Waiting, Parked, Dead].map(|from| (Some(from), Cause::Erased, to(Cancelled))),
+    );
     table.extend([Delivered, Dead, Skipped, Cancelled].map(|from| (Some(from), Purged, Next::Gone)));
     table
 }
@@ -202,6 +205,7 @@ fn outcomes() -> impl Strategy<Value = Outcome> {
         Outcome::Expired,
         Outcome::TooOld,
         Outcome::Unreadable,
+        Outcome::Erased,
         Outcome::Interrupted,
         Outcome::TakenOver,
     ];
@@ -226,7 +230,7 @@ proptest! {
         let next = arrow(Some(InFlight), transition.cause(attempts));
         prop_assert!(matches!(next, Some(Next::To(_))), "{outcome:?} leads nowhere");
         // Only what reached the target may use up the budget; being stopped never does.
-        if matches!(outcome, Outcome::Interrupted | Outcome::TakenOver | Outcome::Expired | Outcome::TooOld) {
+        if matches!(outcome, Outcome::Interrupted | Outcome::TakenOver | Outcome::Expired | Outcome::TooOld | Outcome::Erased) {
             prop_assert!(!transition.counts());
         }
         if footing == Footing::Probe && matches!(outcome, Outcome::Failed { .. }) {
@@ -235,5 +239,8 @@ proptest! {
         if outcome == Outcome::Delivered {
             prop_assert_eq!(next, Some(Next::To(Delivered)));
         }
+        // Where the event was erased meanwhile, nothing is attempted again and nothing is kept as a dead letter.
+        let erased = arrow(Some(InFlight), transition.of_erased().cause(attempts));
+        prop_assert!(matches!(erased, Some(Next::To(Delivered | Skipped | Cancelled))), "{erased:?}");
     }
 }

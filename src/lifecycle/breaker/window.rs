@@ -49,6 +49,7 @@ pub fn sign(outcome: Outcome, attempt: &Attempt) -> Option<Sign> {
         | Outcome::Expired
         | Outcome::TooOld
         | Outcome::Unreadable
+        | Outcome::Erased
         | Outcome::Interrupted
         | Outcome::TakenOver => None,
     }

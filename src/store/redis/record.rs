@@ -10,7 +10,7 @@ use crate::clock::Timestamp;
 use crate::lifecycle::attempt::{
     ATTEMPTS_KEPT, Attempt, EARLIER_REPLY_BYTES_MAX, ErrorClass, REPLY_BYTES_MAX, ReplyRead,
 };
-use crate::lifecycle::{Progress, State, TakenOver, Transition};
+use crate::lifecycle::{ERASED, Progress, State, TakenOver, Transition};
 
 use super::codes;
 
@@ -110,6 +110,7 @@ impl Record {
         self.reason = match transition {
             Transition::Die(reason) => Some(reason.as_str().to_owned()),
             Transition::Skip(reason) => Some(reason.as_str().to_owned()),
+            Transition::Erase => Some(ERASED.to_owned()),
             Transition::Deliver
             | Transition::Wait { .. }
             | Transition::Return

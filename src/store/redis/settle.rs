@@ -86,6 +86,7 @@ fn goes_to(transition: Transition, record: &Record) -> (State, i64) {
         Transition::Die(_) => (State::Dead, 0),
         Transition::Skip(_) => (State::Skipped, 0),
         Transition::Return => (returned(record), 0),
+        Transition::Erase => (State::Cancelled, 0),
     }
 }
 

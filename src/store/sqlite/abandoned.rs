@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::fault::Fault;
+use super::lanes;
 use super::record::Record;
 use super::writer::Tx;
 use crate::lifecycle::State;
@@ -75,6 +76,7 @@ pub fn give_back(tx: &mut Tx<'_>, keys: &[Key]) -> Result<(), Fault> {
         if record.state() == State::InFlight && record.token == key.token {
             record.give_back(tx.now)?;
             record.save(tx.conn)?;
+            lanes::release_ended(tx, &record)?;
             tx.notes.ring();
         }
     }

@@ -10,6 +10,7 @@ use crate::store::{Controlled, Turn};
 
 use super::claim::{self, Basket, Held};
 use super::codes;
+use super::erase::kept;
 use super::fault::Fault;
 use super::lanes;
 use super::record::{Record, columns};
@@ -131,9 +132,11 @@ fn first_free(conn: &Connection, records: Vec<Record>) -> Result<Option<Record>,
 fn is_any_left(tx: &Tx<'_>, target: &Target) -> Result<bool, Fault> {
     Ok(tx
         .conn
-        .prepare_cached(
-            "SELECT EXISTS (SELECT 1 FROM event WHERE id > ?1) OR EXISTS (SELECT 1 FROM delivery \
-             INDEXED BY delivery_due WHERE target = ?2 AND state > 1 AND state < 4)",
-        )?
+        .prepare_cached(concat!(
+            "SELECT EXISTS (SELECT 1 FROM event WHERE id > ?1 AND ",
+            kept!(),
+            ") OR EXISTS (SELECT 1 \
+             FROM delivery INDEXED BY delivery_due WHERE target = ?2 AND state > 1 AND state < 4)"
+        ))?
         .query_row([target.cursor, target.num], |row| row.get(0))?)
 }

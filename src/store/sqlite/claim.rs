@@ -15,6 +15,7 @@ use crate::store::{ClaimScope, ClaimWanted, More};
 use super::abandoned::{Handover, Key};
 use super::breaker;
 use super::codes;
+use super::erase::kept;
 use super::fault::Fault;
 use super::lanes;
 use super::notes::First;
@@ -170,7 +171,7 @@ fn ready(tx: &mut Tx<'_>, target: &mut Target, basket: &mut Basket) -> Result<()
 fn what_is_left(tx: &Tx<'_>, target: &Target) -> Result<(More, Option<Duration>), Fault> {
     let unreached: bool = tx
         .conn
-        .prepare_cached("SELECT EXISTS (SELECT 1 FROM event WHERE id > ?1)")?
+        .prepare_cached(concat!("SELECT EXISTS (SELECT 1 FROM event WHERE id > ?1 AND ", kept!(), ")"))?
         .query_row([target.cursor], |row| row.get(0))?;
     let next_due: Option<i64> = tx
         .conn
@@ -204,9 +205,11 @@ pub(super) fn log(
     tx: &Tx<'_>, target: &mut Target, basket: &mut Basket, before: i64, held: Held,
 ) -> Result<(), Fault> {
     let (cursor, looked_at_max) = (target.cursor, looked_at_max(target, basket));
-    let mut statement = tx.conn.prepare_cached(
-        "SELECT id, frame, type, subject FROM event WHERE id > ?1 AND id < ?2 ORDER BY id LIMIT ?3",
-    )?;
+    let mut statement = tx.conn.prepare_cached(concat!(
+        "SELECT id, frame, type, subject FROM event WHERE id > ?1 AND id < ?2 AND ",
+        kept!(),
+        " ORDER BY id LIMIT ?3"
+    ))?;
     let mut rows = statement.query(params![cursor, before, looked_at_max])?;
     while let Some(row) = rows.next()? {
         let id: i64 = row.get(0)?;
@@ -332,7 +335,11 @@ fn older_than(tx: &Tx<'_>, target: &mut Target, basket: &mut Basket, age: Durati
     log(tx, target, basket, before, Held::Take)?;
     let unreached: bool = tx
         .conn
-        .prepare_cached("SELECT EXISTS (SELECT 1 FROM event WHERE id > ?1 AND id < ?2)")?
+        .prepare_cached(concat!(
+            "SELECT EXISTS (SELECT 1 FROM event WHERE id > ?1 AND id < ?2 AND ",
+            kept!(),
+            ")"
+        ))?
         .query_row([target.cursor, before], |row| row.get(0))?;
     basket.filled |= unreached;
     Ok(())

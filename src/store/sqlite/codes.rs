@@ -11,6 +11,7 @@ use crate::event::EventId;
 use crate::lifecycle::attempt::{ErrorClass, ReplyRead};
 use crate::lifecycle::{Cause, Next, Ordering, State, TakenOver, arrow};
 use crate::store::PauseReason;
+use crate::store::query::Payload;
 
 use super::fault::Fault;
 
@@ -144,6 +145,11 @@ pub const fn reply_read_code(read: ReplyRead) -> i64 {
 /// How a reply with this number was read.
 pub const fn reply_read(code: i64) -> ReplyRead {
     if code == reply_read_code(ReplyRead::Truncated) { ReplyRead::Truncated } else { ReplyRead::Whole }
+}
+
+/// Whether a payload is there, by whether its event stands among the erased ones.
+pub const fn payload(erased: i64) -> Payload {
+    if erased == 0 { Payload::Kept } else { Payload::Erased }
 }
 
 #[cfg(test)]

@@ -109,6 +109,17 @@ pub fn look_again_later(tx: &Tx<'_>, mut record: Record) -> rusqlite::Result<()>
     record.save(tx.conn)
 }
 
+/// Releases the lane of `record` where that has ended.
+///
+/// # Errors
+/// Where SQLite fails.
+pub fn release_ended(tx: &mut Tx<'_>, record: &Record) -> Result<(), Fault> {
+    match &record.lane {
+        Some(lane) if record.state().is_ended() => release(tx, record.target, lane),
+        Some(_) | None => Ok(()),
+    }
+}
+
 /// A delivery of this lane has ended: where only parked ones are left, the oldest becomes due.
 ///
 /// # Errors

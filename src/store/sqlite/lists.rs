@@ -25,11 +25,11 @@ const LOOKED_AT_MAX: usize = 20_000;
 /// Refusals kept, the newest.
 const REFUSALS_KEPT: i64 = 1_000;
 /// Characters kept of each text of a refusal: it comes from whoever can reach us.
-const REFUSAL_TEXT_MAX: usize = 500;
+pub const REFUSAL_TEXT_MAX: usize = 500;
 
 macro_rules! meta_columns {
     () => {
-        "id, source, svix_id, type, subject, body_bytes"
+        "id, source, svix_id, type, subject, body_bytes, EXISTS (SELECT 1 FROM erased x WHERE x.event = event.id)"
     };
 }
 
@@ -80,7 +80,7 @@ fn meta(row: &Row<'_>) -> Result<EventMeta, Fault> {
         event_type: row.get(3)?,
         subject: row.get(4)?,
         body_bytes: u64::try_from(row.get::<_, i64>(5)?).unwrap_or_default(),
-        payload: Payload::Kept,
+        payload: codes::payload(row.get(6)?),
     })
 }
 
@@ -100,7 +100,7 @@ pub fn event(conn: &Connection, wanted: &EventRef) -> Result<EventLookup, Fault>
     };
     let sql = concat!("SELECT ", meta_columns!(), ", frame FROM event WHERE id = ?1");
     let mut statement = conn.prepare_cached(sql)?;
-    let found = statement.query_row([id], |row| Ok((meta(row), row.get::<_, Vec<u8>>(6)?))).optional()?;
+    let found = statement.query_row([id], |row| Ok((meta(row), row.get::<_, Vec<u8>>(7)?))).optional()?;
     let Some((meta, bytes)) = found else { return Ok(EventLookup::None) };
     let meta = meta?;
     let deliveries = deliveries_of(conn, id, &meta)?;
@@ -124,7 +124,10 @@ fn deliveries_of(conn: &Connection, event: i64, meta: &EventMeta) -> Result<Vec<
             && let Some((record, view)) = found.view()
         {
             details.push(DeliveryDetail { view, attempts: attempts::list(conn, &record)? });
-        } else if target.standing != Standing::Forgotten && target.cursor < event {
+        } else if target.standing != Standing::Forgotten
+            && target.cursor < event
+            && meta.payload == Payload::Kept
+        {
             let view = DeliveryView {
                 event_id: meta.id,
                 target: target.name,

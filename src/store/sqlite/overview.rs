@@ -6,6 +6,7 @@ use crate::lifecycle::State;
 use crate::store::query::{Durability, Overview, TargetOverview};
 
 use super::codes;
+use super::erase::kept;
 use super::fault::Fault;
 use super::notes::{self, Rules};
 use super::targets::{self, Standing, Target};
@@ -52,7 +53,7 @@ fn one(conn: &Connection, target: Target, last_number: i64) -> Result<TargetOver
         oldest_unfinished: None,
     };
     let mut oldest: Option<i64> = conn
-        .prepare_cached("SELECT id FROM event WHERE id > ?1 ORDER BY id LIMIT 1")?
+        .prepare_cached(concat!("SELECT id FROM event WHERE id > ?1 AND ", kept!(), " ORDER BY id LIMIT 1"))?
         .query_row([target.cursor], |row| row.get(0))
         .optional()?;
     while let Some(row) = rows.next()? {

@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension as _, Params, Row, params};
 
 use crate::clock::Timestamp;
 use crate::lifecycle::attempt::{ErrorClass, ReplyRead};
-use crate::lifecycle::{Cause, Progress, State, TakenOver};
+use crate::lifecycle::{Cause, ERASED, Progress, State, TakenOver};
 
 use super::codes;
 use super::fault::Fault;
@@ -29,7 +29,7 @@ pub struct Record {
     pub lane: Option<String>,
     /// What was attempted.
     pub progress: Progress,
-    /// Why it is dead or skipped.
+    /// Why it is dead, skipped or cancelled; in flight, that its event was erased meanwhile.
     pub reason: Option<String>,
     /// The last reply's status.
     pub status: Option<u16>,
@@ -87,6 +87,28 @@ impl Record {
     /// Where it is.
     pub fn state(&self) -> State {
         self.state
+    }
+
+    /// Whether its event was erased, as far as it knows: set while it is in flight, and when it ended by that.
+    pub fn is_erased(&self) -> bool {
+        self.reason.as_deref() == Some(ERASED)
+    }
+
+    /// In flight: it ends because its event was erased, unless its attempt succeeds.
+    pub fn will_end_erased(&mut self) {
+        self.reason = Some(ERASED.to_owned());
+    }
+
+    /// Ends because its event was erased.
+    ///
+    /// # Errors
+    /// Where it has ended already, but as a dead letter.
+    pub fn end_erased(&mut self, now: Timestamp) -> Result<(), Fault> {
+        self.go(Cause::Erased, now)?;
+        self.token = 0;
+        self.due = 0;
+        self.reason = Some(ERASED.to_owned());
+        Ok(())
     }
 
     /// Follows the arrow of `cause`.
@@ -225,11 +247,15 @@ impl Record {
         Ok(())
     }
 
-    /// Gives the lease back as if it had not been: the delivery is ready at once, and nothing is counted.
+    /// Gives the lease back as if it had not been: the delivery is ready at once, and nothing is counted. It ends instead
+    /// where its event was erased meanwhile; the caller then releases its lane.
     ///
     /// # Errors
     /// Where it is not in flight.
     pub fn give_back(&mut self, now: Timestamp) -> Result<(), Fault> {
+        if self.is_erased() {
+            return self.end_erased(now);
+        }
         let untried = self.progress.attempts_total == 0;
         self.go(if untried { Cause::ReturnedUntried } else { Cause::Returned }, now)?;
         self.token = 0;

@@ -1,7 +1,7 @@
 //! Retry, replay and cancel by hand, one bounded step at a time.
 
 use crate::lifecycle::Cause;
-use crate::store::query::{DeliveryQuery, Redrive, RedriveAction, Redriven};
+use crate::store::query::{DeliveryQuery, Payload, Redrive, RedriveAction, Redriven};
 
 use super::codes;
 use super::fault::Fault;
@@ -74,6 +74,9 @@ enum Chosen {
 fn chosen(
     found: Found, action: RedriveAction, log: Option<&Target>, tx: &Tx<'_>,
 ) -> Result<Option<Chosen>, Fault> {
+    if found.payload == Payload::Erased {
+        return Ok(None); // there is nothing left to send, and nothing unfinished
+    }
     match (found.record, log) {
         (Some(record), _) if action.moves().contains(&record.state()) => Ok(Some(Chosen::Known(record))),
         (None, Some(target)) if found.place.event <= target.cursor => {

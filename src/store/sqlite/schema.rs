@@ -171,7 +171,7 @@ pub fn open_writer(path: &Path, max_page_count: Option<u32>) -> Result<Connectio
     }
     // Commits reach the disk before they are confirmed; NORMAL would lose the last ones with the power. 16 MiB hold the
     // ends of all indexes and the pages of a few transactions.
-    conn.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -16384;")?;
+    conn.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -16384; PRAGMA secure_delete = ON;")?;
     if tables == 0 {
         let transaction = conn.transaction()?;
         transaction.execute_batch(TABLES)?;

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension as _, params_from_iter};
 
 use crate::event::TargetName;
 use crate::lifecycle::State;
-use crate::store::query::{Cursor, DeliveryQuery, DeliveryView};
+use crate::store::query::{Cursor, DeliveryQuery, DeliveryView, Payload};
 
 use super::codes;
 use super::fault::Fault;
@@ -85,6 +85,8 @@ pub struct Found {
     pub subject: Option<String>,
     /// Its target's name.
     pub target: TargetName,
+    /// Whether its event's payload is there.
+    pub payload: Payload,
 }
 
 /// The rows, in descending order, and the place to go on below where more may follow.
@@ -138,7 +140,7 @@ pub fn load(conn: &Connection, place: Place) -> Result<Option<Found>, Fault> {
     const SQL: &str = concat!(
         "SELECT ",
         columns!(),
-        ", e.type, e.subject, t.name FROM event e JOIN target t ON t.num = ?2 \
+        ", e.type, e.subject, t.name, EXISTS (SELECT 1 FROM erased x WHERE x.event = e.id) FROM event e JOIN target t ON t.num = ?2 \
          LEFT JOIN delivery d ON d.event = e.id AND d.target = t.num WHERE e.id = ?1"
     );
     let mut statement = conn.prepare_cached(SQL)?;
@@ -146,11 +148,12 @@ pub fn load(conn: &Connection, place: Place) -> Result<Option<Found>, Fault> {
         let has_record = row.get::<_, Option<i64>>(0)?.is_some();
         let record = if has_record { Record::read(row, 0).map(Some) } else { Ok(None) };
         let name: String = row.get(COLUMN_COUNT + 2)?;
-        Ok((record, row.get(COLUMN_COUNT)?, row.get(COLUMN_COUNT + 1)?, name))
+        let payload = codes::payload(row.get(COLUMN_COUNT + 3)?);
+        Ok((record, row.get(COLUMN_COUNT)?, row.get(COLUMN_COUNT + 1)?, name, payload))
     });
-    let Some((record, event_type, subject, name)) = found.optional()? else { return Ok(None) };
+    let Some((record, event_type, subject, name, payload)) = found.optional()? else { return Ok(None) };
     let target = name.parse().map_err(|_| Fault::Unreadable("name"))?;
-    Ok(Some(Found { place, record: record?, event_type, subject, target }))
+    Ok(Some(Found { place, record: record?, event_type, subject, target, payload }))
 }
 
 /// The statement that gives the keys, in descending order, lazily.

@@ -4,7 +4,7 @@ use rusqlite::params;
 
 use crate::event::TargetName;
 use crate::lifecycle::attempt::Attempt;
-use crate::lifecycle::{Cause, State, TakenOver, Transition};
+use crate::lifecycle::{Cause, ERASED, State, TakenOver, Transition};
 use crate::store::Settled;
 
 use super::attempts;
@@ -40,9 +40,12 @@ pub fn settle(
 
     // Whether it was ever attempted tells queued from waiting, not whether it was since the last retry.
     let attempts_before = record.progress.attempts_total;
+    let is_erased = record.is_erased() || transition == Transition::Erase;
     if transition.counts() {
-        count(tx, &mut record, transition, attempt)?;
+        let told = attempt.filter(|_| is_erased).map(Attempt::without_reply);
+        count(tx, &mut record, transition, told.as_ref().or(attempt))?;
     }
+    let transition = if is_erased { transition.of_erased() } else { transition };
     record.go(transition.cause(attempts_before), tx.now)?;
     record.token = 0;
     record.progress.taken_over = TakenOver::No;
@@ -90,6 +93,7 @@ fn follow(tx: &Tx<'_>, record: &mut Record, transition: Transition) -> Result<()
             record.due = now_ms.saturating_add(codes::millis(after));
         }
         Transition::Return => record.due = now_ms,
+        Transition::Erase => record.reason = Some(ERASED.to_owned()),
         Transition::Skip(reason) => record.reason = Some(reason.as_str().to_owned()),
         Transition::Die(reason) => {
             record.reason = Some(reason.as_str().to_owned());

@@ -1,13 +1,14 @@
 //! Retention: what has ended and is old enough goes, a bounded number of rows at a time. An event stays while any
 //! target has not reached it, and while any delivery of it is unfinished or dead.
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::lifecycle::{Cause, Next, State, arrow};
 use crate::store::Swept;
 
 use super::attempts;
 use super::codes;
+use super::erase::kept;
 use super::fault::Fault;
 use super::targets::{self, Standing};
 use super::writer::Tx;
@@ -61,11 +62,7 @@ fn dead_letters(tx: &Tx<'_>, max: u32, swept: &mut Swept) -> Result<(), Fault> {
 fn events(tx: &mut Tx<'_>, max: u32, swept: &mut Swept) -> Result<(), Fault> {
     let accepted_before = tx.now.as_ms().saturating_sub(tx.rules.retention_ms);
     let cutoff = codes::first_at(crate::clock::Timestamp::from_ms(accepted_before));
-    let reached: Option<i64> = tx
-        .conn
-        .prepare_cached("SELECT min(cursor) FROM target WHERE standing < 2")?
-        .query_row([], |row| row.get(0))?;
-    let last = reached.map_or(cutoff - 1, |reached| reached.min(cutoff - 1));
+    let last = reached(tx.conn)?.min(cutoff - 1);
     let found = removable(tx, last, max)?;
     for event in &found {
         swept.deliveries += remove(tx.conn, *event)?;
@@ -81,6 +78,19 @@ fn events(tx: &mut Tx<'_>, max: u32, swept: &mut Swept) -> Result<(), Fault> {
             .execute([found.len() as i64])?;
     }
     Ok(())
+}
+
+/// The last event that every target has reached. What was erased comes to nobody and is waited for by nobody.
+fn reached(conn: &Connection) -> rusqlite::Result<i64> {
+    let least: Option<i64> = conn
+        .prepare_cached("SELECT min(cursor) FROM target WHERE standing < 2")?
+        .query_row([], |row| row.get(0))?;
+    let Some(least) = least else { return Ok(i64::MAX) };
+    let next: Option<i64> = conn
+        .prepare_cached(concat!("SELECT id FROM event WHERE id > ?1 AND ", kept!(), " ORDER BY id LIMIT 1"))?
+        .query_row([least], |row| row.get(0))
+        .optional()?;
+    Ok(next.map_or(i64::MAX, |next| next - 1))
 }
 
 /// At most `max` events up to `last` that nothing holds, from where the last sweep stopped, then from the beginning.
@@ -116,6 +126,7 @@ fn removable(tx: &mut Tx<'_>, last: i64, max: u32) -> Result<Vec<i64>, Fault> {
 /// Removes an event and everything that ended with it; returns how many deliveries that were.
 fn remove(conn: &Connection, event: i64) -> rusqlite::Result<u64> {
     conn.prepare_cached("DELETE FROM attempt WHERE event = ?1")?.execute([event])?;
+    conn.prepare_cached("DELETE FROM erased WHERE event = ?1")?.execute([event])?;
     let deliveries = conn.prepare_cached("DELETE FROM delivery WHERE event = ?1")?.execute([event])?;
     conn.prepare_cached("DELETE FROM event WHERE id = ?1")?.execute([event])?;
     Ok(deliveries as u64)

@@ -59,7 +59,7 @@ pub struct Target {
     pub unordered: String,
     /// The last event of the log that was taken.
     pub cursor: i64,
-    /// What the newest event's number exceeds by the backlog.
+    /// What the newest event's number exceeds by the backlog. An erased event is in nobody's backlog, reached or not.
     pub passed: i64,
     /// Whether attempts are made.
     pub breaker: Breaker,
@@ -222,8 +222,9 @@ fn begin(tx: &mut Tx<'_>, num: i64, spec: &TargetSpec) -> Result<(), Fault> {
     let (cursor, passed) = match spec.start {
         Start::Now => (tx.notes.last_event, tx.notes.last_number),
         Start::Beginning => {
-            let removed = "SELECT value FROM meta WHERE key = 'removed'";
-            (0, tx.conn.query_row(removed, [], |row| row.get(0))?) // the backlog is all that is still kept
+            // The backlog is all that is still kept and was not erased.
+            let passed = "SELECT value + (SELECT count(*) FROM erased) FROM meta WHERE key = 'removed'";
+            (0, tx.conn.query_row(passed, [], |row| row.get(0))?)
         }
     };
     Target {

@@ -20,7 +20,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::store::StoreError;
 
 use super::abandoned::{self, Abandoned, Key};
-use super::checkpoint::Checkpoints;
+use super::checkpoint::{Checkpoints, Emptied};
 use super::disk::Hold;
 use super::fault::Fault;
 use super::notes::{Notes, Rules};
@@ -89,8 +89,8 @@ impl<T: Send, F: FnMut(&mut Tx<'_>) -> Result<T, Fault> + Send> Work for Call<T,
 enum Request {
     /// An operation, and how many bytes it brings.
     Work(Box<dyn Work>, usize),
-    /// A moment of quiet: time to look after the file.
-    Rest(oneshot::Sender<()>),
+    /// A moment for the file.
+    Rest(Rest, oneshot::Sender<Emptied>),
 }
 
 /// The handle to the thread. When the last one is dropped, the thread finishes.
@@ -116,15 +116,24 @@ impl Writer {
         answer.await.map_err(|_| StoreError::Unavailable(None))?
     }
 
-    /// Gives the thread a moment to look after the file.
+    /// Gives the thread a moment to look after the file; tells whether it emptied the write-ahead log.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] where the thread has ended.
-    pub async fn rest(&self) -> Result<(), StoreError> {
+    pub async fn rest(&self, rest: Rest) -> Result<Emptied, StoreError> {
         let (reply, answer) = oneshot::channel();
-        self.queue.send(Request::Rest(reply)).await.map_err(|_| StoreError::Unavailable(None))?;
+        self.queue.send(Request::Rest(rest, reply)).await.map_err(|_| StoreError::Unavailable(None))?;
         answer.await.map_err(|_| StoreError::Unavailable(None))
     }
+}
+
+/// What a moment for the file is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rest {
+    /// Looking after it, where it is quiet.
+    Quiet,
+    /// Emptying the write-ahead log: what was overwritten in the file must leave it, too.
+    Empty,
 }
 
 /// Everything the thread owns.
@@ -177,12 +186,14 @@ impl Thread {
             patience = COMPANY_WAIT_MAX.min(begun.elapsed() / 2);
             let quiet = !rests.is_empty();
             self.checkpoints.after_commit(&self.conn);
+            let mut emptied = Emptied::No;
             if quiet {
                 self.commit(Vec::new());
-                self.checkpoints.at_rest(&self.conn);
+                let asked = rests.iter().any(|(rest, _)| *rest == Rest::Empty);
+                emptied = self.checkpoints.at_rest(&self.conn, if asked { Rest::Empty } else { Rest::Quiet });
             }
-            for rest in rests {
-                let _ = rest.send(());
+            for (_, reply) in rests {
+                let _ = reply.send(emptied);
             }
         }
         self.commit(Vec::new());
@@ -302,7 +313,7 @@ fn execute(conn: &Connection, sql: &str) -> Result<(), Failed> {
 /// Takes what is queued; where that is less than `company`, waits up to `patience` for more.
 fn gather(
     first: Request, requests: &mut mpsc::Receiver<Request>, company: usize, patience: Duration,
-) -> (Vec<Box<dyn Work>>, Vec<oneshot::Sender<()>>) {
+) -> (Vec<Box<dyn Work>>, Vec<(Rest, oneshot::Sender<Emptied>)>) {
     let (mut batch, mut rests, mut bytes_sum) = (Vec::new(), Vec::new(), 0);
     let until = Instant::now() + patience;
     let mut request = Some(first);
@@ -312,7 +323,7 @@ fn gather(
                 batch.push(work);
                 bytes_sum += bytes;
             }
-            Request::Rest(reply) => rests.push(reply),
+            Request::Rest(rest, reply) => rests.push((rest, reply)),
         }
         if batch.len() >= BATCH_MAX || rests.len() >= BATCH_MAX || bytes_sum >= BATCH_BYTES_MAX {
             break;

@@ -18,6 +18,7 @@ fn transitions() -> Vec<Transition> {
         Transition::Wait { after },
         Transition::Return,
         Transition::Postpone { after },
+        Transition::Erase,
     ];
     all.extend(DeadReason::ALL.map(Transition::Die));
     all.extend(SkipReason::ALL.map(Transition::Skip));
@@ -28,6 +29,7 @@ fn reason(transition: Transition) -> Option<&'static str> {
     match transition {
         Transition::Die(reason) => Some(reason.as_str()),
         Transition::Skip(reason) => Some(reason.as_str()),
+        Transition::Erase => Some("erased"),
         Transition::Deliver | Transition::Wait { .. } | Transition::Return | Transition::Postpone { .. } => {
             None
         }

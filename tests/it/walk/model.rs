@@ -186,6 +186,7 @@ impl Model {
         }
         match transition {
             Transition::Deliver => one.state = State::Delivered,
+            Transition::Erase => (one.state, one.reason) = (State::Cancelled, Some("erased".to_owned())),
             Transition::Wait { after } | Transition::Postpone { after } => {
                 (one.state, one.due) = (State::Waiting, now + after.as_secs() as i64);
             }

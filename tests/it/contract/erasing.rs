@@ -1,0 +1,521 @@
+//! Laws of erasing: what is kept of a subject goes, the facts stay, nothing of it is ever sent again, and nothing else is
+//! touched.
+
+use std::time::Duration;
+
+use clerk_relay::clock::Timestamp;
+use clerk_relay::event::{EventId, Subject};
+use clerk_relay::lifecycle::{DeadReason, Ordering, SkipReason, Start, State, Transition};
+use clerk_relay::store::ledger::{Refusal, RefusalQuery};
+use clerk_relay::store::query::{
+    DeliveryQuery, Erase, Erased, EventQuery, Mode, Page, Payload, Redrive, RedriveAction,
+};
+use clerk_relay::store::{ClaimScope, ClaimWanted, Ingested};
+
+use super::harness::{DAY, Kind, Lab, MINUTE, ids, name, redrive, wanted, wanted_in_order};
+use crate::support::events;
+
+const JANE: &str = "user_jane";
+
+/// An erasure of everything about Jane until now, in one step.
+fn erase(lab: &Lab) -> Erase {
+    Erase {
+        subject: Subject::of(JANE).unwrap(),
+        as_of: lab.clock.now(),
+        mode: Mode::Apply,
+        max: 100,
+        after: None,
+    }
+}
+
+async fn erase_now(lab: &Lab) -> Erased {
+    lab.store.erase(erase(lab)).await.unwrap()
+}
+
+fn done(events: u64, in_flight: u64) -> Erased {
+    Erased { events, in_flight, next: None }
+}
+
+/// State and reason of this delivery.
+async fn end(lab: &Lab, id: EventId, target: &str) -> (State, Option<String>) {
+    let view = lab.delivery(id, target).await.view;
+    (view.state, view.reason)
+}
+
+fn erased() -> (State, Option<String>) {
+    (State::Cancelled, Some("erased".to_owned()))
+}
+
+/// Nothing of any target is unfinished or dead.
+async fn assert_nothing_is_left(lab: &Lab) {
+    for target in lab.store.overview().await.unwrap().targets {
+        let counts = [target.queued, target.in_flight, target.waiting, target.parked, target.dead];
+        assert_eq!(counts, [0; 5], "{}", target.name);
+        assert_eq!(target.oldest_unfinished, None, "{}", target.name);
+    }
+}
+
+pub async fn the_payload_goes_and_the_facts_stay(kind: &dyn Kind) {
+    let lab = Lab::with_targets(kind, &["app"]).await;
+    let body = r#"{"type":"user.created","data":{"id":"user_jane","email":"jane@example.com"}}"#;
+    let Ingested::New(id) = lab.ingest("clerk", "msg_jane", body).await else { panic!("it is new") };
+    let other = lab.add("user.created", "user_john").await;
+    let before = lab.event(id).await;
+    for lease in lab.claim("app").await {
+        lab.fail(lease, MINUTE).await;
+    }
+    lab.clock.advance(MINUTE);
+    for lease in lab.claim("app").await {
+        lab.deliver(lease).await;
+    }
+    assert_eq!(erase_now(&lab).await, done(1, 0));
+    let lab = lab.reopen().await;
+    let after = lab.event(id).await;
+    assert!(after.event.is_none());
+    assert_eq!((after.meta.payload, after.meta.body_bytes), (Payload::Erased, 0));
+    let facts = |meta: &clerk_relay::store::query::EventMeta| {
+        let meta = meta.clone();
+        (meta.id, meta.source, meta.svix_id, meta.event_type, meta.subject)
+    };
+    assert_eq!(facts(&after.meta), facts(&before.meta));
+    assert_eq!(end(&lab, id, "app").await, (State::Delivered, None));
+    let attempts = &after.deliveries[0].attempts;
+    assert_eq!(attempts.iter().map(|one| one.status).collect::<Vec<_>>(), [Some(503), Some(204)]);
+    assert!(attempts.iter().all(|one| one.reply.is_empty()), "{attempts:?}");
+    let kept = lab.event(other).await;
+    assert!(kept.event.is_some() && kept.meta.payload == Payload::Kept);
+    assert_eq!(&*kept.deliveries[0].attempts[0].reply, b"try again later");
+    let listed = lab.store.events(EventQuery::default(), Page::first(10)).await.unwrap().rows;
+    let listed: Vec<_> = listed.iter().map(|meta| (meta.id, meta.payload)).collect();
+    assert_eq!(listed, [(other, Payload::Kept), (id, Payload::Erased)]);
+    let again = lab.ingest("clerk", "msg_jane", body).await;
+    assert!(matches!(again, Ingested::Duplicate(duplicate) if duplicate.id == id), "it does not rise again");
+}
+
+pub async fn what_is_unfinished_or_dead_ends_cancelled(kind: &dyn Kind) {
+    let lab = Lab::with_targets(kind, &["app"]).await;
+    let mut all = Vec::new();
+    for state in
+        [State::Waiting, State::Dead, State::Delivered, State::Skipped, State::Cancelled, State::Queued]
+    {
+        let id = lab.add("user.updated", JANE).await;
+        let lease = lab.claim_one("app").await;
+        match state {
+            State::Waiting => lab.fail(lease, DAY).await,
+            State::Dead => lab.die(lease).await,
+            State::Delivered => lab.deliver(lease).await,
+            State::Skipped => drop(lab.settle(lease, Transition::Skip(SkipReason::EventType)).await),
+            State::Cancelled => {
+                lab.die(lease).await;
+                lab.redrive(Redrive { event: Some(id), ..redrive(RedriveAction::Cancel) }).await;
+            }
+            State::Queued | State::InFlight | State::Parked => {
+                lab.settle(lease, Transition::Return).await;
+            }
+        }
+        all.push((id, state));
+    }
+    let unreached = lab.add("user.updated", JANE).await;
+    assert_eq!(erase_now(&lab).await, done(7, 0));
+    for (id, state) in all {
+        let expected = match state {
+            State::Delivered => (state, None),
+            State::Skipped => (state, Some("event_type".to_owned())),
+            State::Cancelled => (state, None),
+            State::Waiting | State::Dead | State::Queued | State::InFlight | State::Parked => erased(),
+        };
+        assert_eq!(end(&lab, id, "app").await, expected, "{state:?}");
+    }
+    assert_eq!(end(&lab, unreached, "app").await, erased());
+    assert_nothing_is_left(&lab).await;
+    lab.clock.advance(2 * DAY);
+    assert!(lab.claim("app").await.is_empty());
+}
+
+pub async fn a_target_that_has_not_reached_it_never_gets_it(kind: &dyn Kind) {
+    let lab = Lab::with_targets(kind, &["app", "crm"]).await;
+    let mut others = Vec::new();
+    for number in 0..40 {
+        lab.add("user.updated", JANE).await;
+        others.push(lab.add("user.updated", &format!("user_{number}")).await);
+    }
+    let last = lab.add("user.updated", JANE).await;
+    assert_eq!(erase_now(&lab).await, done(41, 0));
+    assert_eq!(end(&lab, last, "crm").await, erased());
+    let lab = lab.reopen().await;
+    for target in ["app", "crm"] {
+        let seen = lab.target(target).await;
+        assert_eq!((seen.queued, seen.oldest_unfinished.is_some()), (40, true));
+        let mut given = Vec::new();
+        for _ in 0..3 {
+            let leases = lab.claim(target).await;
+            given.extend(ids(&leases));
+            for lease in leases {
+                lab.deliver(lease).await;
+            }
+        }
+        assert_eq!(given, others, "the others come, in their order");
+    }
+    assert_nothing_is_left(&lab).await;
+    let next = lab.add("user.updated", JANE).await;
+    assert_eq!(lab.claim_one("app").await.event_id(), next, "what comes later is not erased");
+}
+
+pub async fn its_neighbours_in_the_log_are_delivered_all_the_same(kind: &dyn Kind) {
+    let targets = ["done", "flying", "ordered", "unreached"];
+    let lab = Lab::with_targets(kind, &targets).await;
+    let mut others = Vec::new();
+    for number in 0..30 {
+        lab.add("user.updated", if number % 3 == 1 { JANE } else { "user_john" }).await;
+        others.push(lab.add("user.updated", &format!("user_{}", number % 4)).await);
+        if number % 3 == 2 {
+            others.push(lab.add("email.created", "user_john").await);
+        }
+    }
+    let all = lab.store.events(EventQuery::default(), Page::first(100)).await.unwrap().rows;
+    let kept: Vec<EventId> =
+        all.iter().rev().filter(|meta| meta.subject.as_deref() != Some(JANE)).map(|meta| meta.id).collect();
+    let many = |target| ClaimWanted { leases_max: 200, ..wanted(target) };
+    for lease in lab.claim_with(many("done")).await.leases {
+        lab.deliver(lease).await;
+    }
+    let mut flying = lab.claim_with(ClaimWanted { leases_max: 17, ..wanted("flying") }).await.leases;
+    let ordered = |leases_max| ClaimWanted { leases_max, ..wanted_in_order("ordered") };
+    let first = lab.claim_with(ordered(2)).await.leases;
+    let erased = erase_now(&lab).await;
+    assert_eq!(erased.events, 10);
+    let seen = lab.target("unreached").await;
+    assert_eq!(seen.queued, kept.len() as u64);
+    let mut given = ids(&flying);
+    given.retain(|id| kept.contains(id));
+    flying.extend(lab.claim_with(many("flying")).await.leases);
+    let mut rest = ids(&flying);
+    rest.retain(|id| kept.contains(id));
+    assert_eq!(rest, kept, "each once");
+    for lease in flying {
+        lab.deliver(lease).await;
+    }
+    assert_eq!(ids(&lab.claim_with(many("unreached")).await.leases), kept);
+    in_order(&lab, first, ordered(5), &kept).await;
+}
+
+/// Delivers what is ready until nothing is left, and checks that each subject's events came in order, each once.
+async fn in_order(lab: &Lab, first: Vec<clerk_relay::store::Lease>, wanted: ClaimWanted, kept: &[EventId]) {
+    let mut given: Vec<(Option<Subject>, EventId)> = Vec::new();
+    let mut leases = first;
+    loop {
+        for lease in leases {
+            let event = lease.event().unwrap();
+            if &*event.event_type != "email.created" && kept.contains(&lease.event_id()) {
+                given.push((event.subject.clone(), lease.event_id()));
+            }
+            lab.deliver(lease).await;
+        }
+        leases = lab.claim_with(wanted.clone()).await.leases;
+        if leases.is_empty() {
+            break;
+        }
+    }
+    let mut sorted = given.clone();
+    sorted.sort();
+    let mut by_subject = given;
+    by_subject.sort_by(|one, other| one.0.cmp(&other.0)); // stable: as they came
+    assert_eq!(by_subject, sorted);
+    let parked = lab.target("ordered").await;
+    assert_eq!((parked.parked, parked.queued, parked.waiting, parked.in_flight), (0, 0, 0, 0));
+}
+
+pub async fn a_parked_follower_is_let_go(kind: &dyn Kind) {
+    let lab = Lab::with_targets(kind, &["app"]).await;
+    lab.add("user.updated", JANE).await;
+    let claim = async || lab.claim_with(wanted_in_order("app")).await.leases;
+    let mut head = claim().await;
+    lab.fail(head.remove(0), DAY).await;
+    let second = lab.add("user.updated", JANE).await;
+    assert!(claim().await.is_empty());
+    assert_eq!(lab.state(second, "app").await, State::Parked);
+    let until = lab.clock.now();
+    lab.clock.advance(MINUTE);
+    let follower = lab.add("user.updated", JANE).await;
+    assert!(claim().await.is_empty());
+    assert_eq!(lab.state(follower, "app").await, State::Parked);
+    let mut bell = lab.store.bell();
+    bell.mark_unchanged();
+    let erased_until = lab.store.erase(Erase { as_of: until, ..erase(&lab) }).await.unwrap();
+    assert_eq!(erased_until, done(2, 0));
+    assert!(bell.has_changed().unwrap());
+    assert_eq!(end(&lab, second, "app").await, erased());
+    assert_eq!(ids(&claim().await), [follower]);
+}
+
+pub async fn what_is_in_flight_ends_with_its_attempt(kind: &dyn Kind) {
+    let transitions = [
+        Transition::Wait { after: Duration::ZERO },
+        Transition::Die(DeadReason::Exhausted),
+        Transition::Postpone { after: MINUTE },
+        Transition::Return,
+        Transition::Deliver,
+        Transition::Skip(SkipReason::Source),
+    ];
+    for tried_before in [false, true] {
+        let lab = Lab::with_targets(kind, &["app"]).await;
+        let mut all = Vec::new();
+        for _ in transitions {
+            all.push(lab.add("user.updated", JANE).await);
+        }
+        let mut leases = lab.claim("app").await;
+        if tried_before {
+            for lease in leases {
+                lab.fail(lease, Duration::ZERO).await;
+            }
+            leases = lab.claim("app").await;
+            leases.sort_by_key(clerk_relay::store::Lease::event_id);
+        }
+        assert_eq!(erase_now(&lab).await, done(6, 6));
+        assert_eq!(erase_now(&lab).await, done(0, 6), "they are still in flight");
+        assert_eq!(lab.target("app").await.in_flight, 6);
+        for ((lease, transition), id) in leases.into_iter().zip(transitions).zip(&all) {
+            assert_eq!(end(&lab, *id, "app").await, (State::InFlight, Some("erased".to_owned())));
+            lab.settle(lease, transition).await;
+            let expected = match transition {
+                Transition::Deliver => (State::Delivered, None),
+                Transition::Skip(_) => (State::Skipped, Some("source".to_owned())),
+                Transition::Wait { .. }
+                | Transition::Die(_)
+                | Transition::Postpone { .. }
+                | Transition::Return
+                | Transition::Erase => erased(),
+            };
+            assert_eq!(end(&lab, *id, "app").await, expected, "{transition:?}");
+            let attempts = lab.delivery(*id, "app").await.attempts;
+            assert_eq!(attempts.len(), usize::from(transition.counts()) + usize::from(tried_before));
+            assert!(attempts.iter().all(|one| one.reply.is_empty()), "{transition:?}: {attempts:?}");
+        }
+        assert_eq!(erase_now(&lab).await, done(0, 0));
+        assert_nothing_is_left(&lab).await;
+        lab.clock.advance(DAY);
+        assert!(lab.claim("app").await.is_empty());
+    }
+}
+
+pub async fn what_is_taken_over_is_not_sent_again(kind: &dyn Kind) {
+    for tried_before in [false, true] {
+        let lab = Lab::with_targets(kind, &["app"]).await;
+        let id = lab.add("user.updated", JANE).await;
+        let mut lease = lab.claim_with(wanted_in_order("app")).await.leases.remove(0);
+        if tried_before {
+            lab.fail(lease, Duration::ZERO).await;
+            lease = lab.claim_with(wanted_in_order("app")).await.leases.remove(0);
+        }
+        let until = lab.clock.now();
+        lab.clock.advance(MINUTE);
+        let follower = lab.add("user.updated", JANE).await;
+        assert!(lab.claim_with(wanted_in_order("app")).await.leases.is_empty());
+        let erased_until = lab.store.erase(Erase { as_of: until, ..erase(&lab) }).await.unwrap();
+        assert_eq!(erased_until, done(1, 1));
+        let lab = lab.reopen().await;
+        lab.declare(&["app"]).await;
+        lab.store.tick().await.unwrap();
+        assert_eq!(end(&lab, id, "app").await, erased());
+        assert_eq!(ids(&lab.claim_with(wanted_in_order("app")).await.leases), [follower]);
+        let stale = lab.settle(lease, Transition::Wait { after: Duration::ZERO }).await;
+        assert_eq!(stale, clerk_relay::store::Settled::Lost);
+        assert_eq!(end(&lab, id, "app").await, erased());
+    }
+}
+
+pub async fn nothing_brings_it_back(kind: &dyn Kind) {
+    let lab = Lab::with_targets(kind, &["app"]).await;
+    let delivered = lab.add("user.updated", JANE).await;
+    let lease = lab.claim_one("app").await;
+    lab.deliver(lease).await;
+    let dead = lab.add("user.updated", JANE).await;
+    let lease = lab.claim_one("app").await;
+    lab.die(lease).await;
+    let unreached = lab.add("user.updated", JANE).await;
+    let kept = lab.add("user.updated", "user_john").await;
+    assert_eq!(erase_now(&lab).await, done(3, 0));
+    lab.declare_from(&["app", "new"], Start::Beginning).await;
+    assert_eq!(lab.target("new").await.queued, 1);
+    for action in [RedriveAction::Retry, RedriveAction::Replay, RedriveAction::Cancel] {
+        for event in [None, Some(delivered), Some(dead), Some(unreached)] {
+            for target in [None, Some(name("app")), Some(name("new"))] {
+                let query = DeliveryQuery { target, ..DeliveryQuery::default() };
+                let moved = lab.redrive(Redrive { event, query, ..redrive(action) }).await.moved;
+                assert_eq!(moved, 0, "{action:?} {event:?}");
+            }
+        }
+    }
+    for target in ["app", "new"] {
+        assert_eq!(ids(&lab.claim(target).await), [kept]);
+        assert!(lab.claim(target).await.is_empty());
+        let older = ClaimWanted { scope: ClaimScope::OlderThan(Duration::ZERO), ..wanted(target) };
+        lab.clock.advance(MINUTE);
+        assert!(lab.claim_with(older).await.leases.is_empty());
+    }
+    assert_eq!(end(&lab, delivered, "app").await, (State::Delivered, None));
+    let seen = lab.event(dead).await.deliveries;
+    assert_eq!(seen.len(), 1, "no delivery of a target that began later");
+}
+
+pub async fn a_target_that_comes_back_does_not_get_it(kind: &dyn Kind) {
+    let lab = Lab::with_targets(kind, &["app", "old"]).await;
+    let settled = lab.add("user.updated", JANE).await;
+    let lease = lab.claim_one("old").await;
+    lab.deliver(lease).await;
+    lab.add("user.updated", JANE).await;
+    let kept = lab.add("user.updated", "user_john").await;
+    lab.declare(&["app"]).await;
+    lab.store.control(&name("old"), clerk_relay::store::Control::Forget).await.unwrap();
+    assert_eq!(erase_now(&lab).await, done(2, 0));
+    lab.declare_from(&["app", "old"], Start::Beginning).await;
+    assert_eq!(lab.target("old").await.queued, 1);
+    assert_eq!(ids(&lab.claim("old").await), [kept]);
+    assert_eq!(lab.target("old").await.queued, 0);
+    assert_eq!(end(&lab, settled, "old").await, (State::Delivered, None));
+    let next = lab.add("user.updated", "user_john").await;
+    assert_eq!(ids(&lab.claim("old").await), [next], "its backlog is counted right");
+}
+
+pub async fn what_came_later_and_what_others_did_is_untouched(kind: &dyn Kind) {
+    let lab = Lab::with_targets(kind, &["app"]).await;
+    let before = lab.add("user.updated", JANE).await;
+    let until = lab.clock.now();
+    lab.clock.advance(MINUTE);
+    let after = lab.add("user.updated", JANE).await;
+    let nobody = lab.ingest("clerk", "msg_nobody", r#"{"type":"sms.created","data":{}}"#).await;
+    let counted = lab.store.erase(Erase { mode: Mode::Count, ..erase(&lab) }).await.unwrap();
+    assert_eq!(counted, done(2, 0));
+    assert_eq!(lab.event(before).await.meta.payload, Payload::Kept, "a count changes nothing");
+    assert_eq!(lab.target("app").await.queued, 3);
+    assert_eq!(lab.store.erase(Erase { as_of: until, ..erase(&lab) }).await.unwrap(), done(1, 0));
+    assert_eq!(lab.event(before).await.meta.payload, Payload::Erased);
+    assert!(lab.event(after).await.event.is_some());
+    let nobody = super::harness::new(nobody);
+    assert!(lab.event(nobody).await.event.is_some());
+    assert_eq!(ids(&lab.claim("app").await), [after, nobody]);
+    let stranger = Erase { subject: Subject::of("user_unknown").unwrap(), ..erase(&lab) };
+    assert_eq!(lab.store.erase(stranger).await.unwrap(), done(0, 0));
+    let counted = lab.store.erase(Erase { mode: Mode::Count, ..erase(&lab) }).await.unwrap();
+    assert_eq!(counted, done(1, 1));
+}
+
+pub async fn steps_go_on_where_they_stopped_and_may_be_repeated(kind: &dyn Kind) {
+    let lab = Lab::with_targets(kind, &["app"]).await;
+    for _ in 0..5 {
+        lab.add("user.updated", JANE).await;
+    }
+    for (mode, expected) in [(Mode::Count, [2, 2, 1]), (Mode::Apply, [2, 2, 1]), (Mode::Apply, [0, 0, 0])] {
+        let (mut after, mut counts) = (None, Vec::new());
+        for _ in 0..3 {
+            let step = Erase { max: 2, mode, after, ..erase(&lab) };
+            let erased = lab.store.erase(step.clone()).await.unwrap();
+            if mode == Mode::Apply {
+                assert_eq!(lab.store.erase(step).await.unwrap().events, 0, "a step that is repeated");
+            }
+            counts.push(erased.events);
+            after = erased.next;
+        }
+        assert_eq!((counts.as_slice(), after), (&expected[..], None));
+    }
+    assert_nothing_is_left(&lab).await;
+}
+
+pub async fn refusals_of_its_id_go(kind: &dyn Kind) {
+    let lab = Lab::with_targets(kind, &["app"]).await;
+    lab.ingest("clerk", "msg_jane", &events::body("user.updated", JANE)).await;
+    let refusal = |svix_id: Option<&str>| Refusal {
+        at: lab.clock.now(),
+        source: None,
+        status: 401,
+        code: "invalid_signature".to_owned(),
+        cause: "none matches".to_owned(),
+        remote: Some("192.0.2.7".to_owned()),
+        svix_id: svix_id.map(str::to_owned),
+        user_agent: None,
+        body_bytes: 7,
+    };
+    let all = [Some("msg_other"), Some("msg_jane"), None, Some("msg_jane")].map(refusal).to_vec();
+    lab.store.refusals(RefusalQuery::Append(all)).await.unwrap();
+    lab.store.erase(Erase { mode: Mode::Count, ..erase(&lab) }).await.unwrap();
+    let listed = async || {
+        let rows = lab.store.refusals(RefusalQuery::List(Page::first(10))).await.unwrap().rows;
+        rows.into_iter().map(|row| row.svix_id).collect::<Vec<_>>()
+    };
+    assert_eq!(listed().await.len(), 4);
+    erase_now(&lab).await;
+    assert_eq!(listed().await, [None, Some("msg_other".to_owned())]);
+}
+
+pub async fn its_facts_go_with_their_retention(kind: &dyn Kind) {
+    let lab = Lab::with_targets(kind, &["app", "crm"]).await;
+    let old = lab.add("user.updated", JANE).await;
+    let other = lab.add("user.updated", "user_john").await;
+    let late = lab.add("user.updated", JANE).await;
+    for target in ["app", "crm"] {
+        for lease in lab.claim_with(ClaimWanted { leases_max: 2, ..wanted(target) }).await.leases {
+            lab.deliver(lease).await;
+        }
+    }
+    assert_eq!(erase_now(&lab).await, done(2, 0));
+    lab.store.sweep(100).await.unwrap();
+    assert!(lab.is_kept(old).await && lab.is_kept(late).await, "not before its time");
+    lab.clock.advance(8 * DAY);
+    let kept = lab.add("user.updated", JANE).await;
+    let mut removed = 0;
+    for _ in 0..4 {
+        removed += lab.store.sweep(100).await.unwrap().events;
+    }
+    assert_eq!(removed, 3);
+    for id in [old, other, late] {
+        assert!(!lab.is_kept(id).await);
+    }
+    let lab = lab.reopen().await;
+    assert_eq!(lab.store.overview().await.unwrap().events, 1);
+    lab.declare_from(&["app", "crm", "new"], Start::Beginning).await;
+    for target in ["app", "crm", "new"] {
+        assert_eq!(lab.target(target).await.queued, 1);
+        assert_eq!(ids(&lab.claim(target).await), [kept]);
+    }
+}
+
+pub async fn a_dead_letter_beyond_its_retention_is_erased_too(kind: &dyn Kind) {
+    let lab = Lab::with_targets(kind, &["app"]).await;
+    let id = lab.add("user.updated", JANE).await;
+    let lease = lab.claim_one("app").await;
+    lab.die(lease).await;
+    let other = lab.add("user.updated", "user_john").await;
+    let lease = lab.claim_one("app").await;
+    lab.die(lease).await;
+    lab.clock.advance(8 * DAY);
+    for _ in 0..3 {
+        lab.store.sweep(100).await.unwrap();
+    }
+    assert!(lab.event(id).await.event.is_some(), "a dead letter holds its event");
+    assert_eq!(erase_now(&lab).await, done(1, 0));
+    assert_eq!(end(&lab, id, "app").await, erased());
+    assert_eq!(lab.event(id).await.meta.payload, Payload::Erased);
+    assert!(lab.event(other).await.event.is_some());
+    for _ in 0..3 {
+        lab.store.sweep(100).await.unwrap();
+    }
+    assert!(!lab.is_kept(id).await, "nothing holds it any more");
+    assert!(lab.is_kept(other).await);
+}
+
+pub async fn an_ordering_that_changes_later_meets_no_ghost(kind: &dyn Kind) {
+    let lab = Lab::with_targets(kind, &["app"]).await;
+    lab.add("user.updated", JANE).await;
+    let lease = lab.claim_one("app").await;
+    lab.add("user.updated", JANE).await;
+    let john = lab.add("user.updated", "user_john").await;
+    let now: Timestamp = lab.clock.now();
+    assert_eq!(lab.store.erase(Erase { as_of: now, ..erase(&lab) }).await.unwrap(), done(2, 1));
+    let in_order = ClaimWanted { ordering: Ordering::Subject, ..wanted_in_order("app") };
+    assert_eq!(ids(&lab.claim_with(in_order.clone()).await.leases), [john]);
+    lab.clock.advance(MINUTE);
+    let next = lab.add("user.updated", JANE).await;
+    assert!(lab.claim_with(in_order.clone()).await.leases.is_empty(), "never beside what is in flight");
+    lab.settle(lease, Transition::Wait { after: Duration::ZERO }).await;
+    assert_eq!(ids(&lab.claim_with(in_order).await.leases), [next]);
+}
