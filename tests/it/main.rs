@@ -13,6 +13,7 @@ mod config_commands;
 mod config_keys;
 mod config_redis;
 mod contract;
+mod erased_bytes;
 mod ingress;
 mod kill;
 mod lifecycle;

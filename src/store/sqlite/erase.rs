@@ -6,7 +6,7 @@
 //!   flight have the reason `erased` already, and end by it unless their attempt succeeds.
 //! - An erased event is in no target's backlog: `passed` counts it, whether the cursor has reached it or not.
 //! - When the last step has returned, the bytes are neither in the file nor in the write-ahead log: deleted content is
-//!   overwritten (`secure_delete`, see `schema`), and the log is emptied.
+//!   overwritten (`secure_delete`, see `schema`), the attempts are written anew, and the log is emptied.
 
 use std::time::Duration;
 
@@ -35,6 +35,9 @@ const EVENTS_MAX: u32 = 100;
 /// may be in the way.
 const EMPTY_TRIES: u32 = 30;
 const EMPTY_EVERY: Duration = Duration::from_millis(100);
+
+/// Attempts up to so many are written anew: below a second of the one thread that writes, however long the replies are.
+const ATTEMPTS_MAX: i64 = 20_000;
 
 /// The condition that a row of the table `event` was not erased.
 macro_rules! kept {
@@ -94,7 +97,35 @@ fn step(tx: &mut Tx<'_>, erase: &Erase) -> Result<Erased, Fault> {
         told(tx.conn, one.id)?;
         erased.in_flight += deliveries(tx, one.id)?;
     }
+    if erased.next.is_none() {
+        attempts_anew(tx.conn)?;
+    }
     Ok(erased)
+}
+
+/// Writes the table of attempts anew. `secure_delete` overwrites what is deleted, but not what SQLite leaves behind in a
+/// page when it moves rows to another one; the rows of attempts are inserted everywhere, so theirs are moved, and a reply
+/// would be found there after it was emptied. Events are only ever appended, and stay where they are.
+fn attempts_anew(conn: &Connection) -> Result<(), Fault> {
+    let rows: i64 = conn
+        .prepare_cached("SELECT count(*) FROM (SELECT 1 FROM attempt LIMIT ?1 + 1)")?
+        .query_row([ATTEMPTS_MAX], |row| row.get(0))?;
+    if rows > ATTEMPTS_MAX {
+        tracing::warn!(
+            "store.attempts_not_rewritten: too many are kept; parts of replies may stay in free space of the file until it \
+             is used again, or until VACUUM is run while the relay is stopped"
+        );
+        return Ok(());
+    }
+    for sql in [
+        "INSERT INTO attempt_again SELECT * FROM attempt",
+        "DELETE FROM attempt", // without a condition: whole pages go, and are overwritten
+        "INSERT INTO attempt SELECT * FROM attempt_again",
+        "DELETE FROM attempt_again",
+    ] {
+        conn.prepare_cached(sql)?.execute([])?;
+    }
+    Ok(())
 }
 
 struct Found {

@@ -149,6 +149,19 @@ CREATE TABLE tally(             -- small counts of the last minutes
 CREATE TABLE erased(            -- events whose payload an operator erased
   event INTEGER PRIMARY KEY,
   at INTEGER NOT NULL) STRICT;
+
+CREATE TABLE attempt_again(     -- empty, but while the attempts are written anew
+  event INTEGER NOT NULL,
+  target INTEGER NOT NULL,
+  number INTEGER NOT NULL,
+  at INTEGER NOT NULL,
+  took_ms INTEGER NOT NULL,
+  status INTEGER,
+  error TEXT,
+  reply_read INTEGER NOT NULL,
+  reply BLOB NOT NULL,
+  hint TEXT,
+  PRIMARY KEY(event, target, number)) STRICT, WITHOUT ROWID;
 ";
 
 /// From form 1, in one transaction.
@@ -170,8 +183,11 @@ pub fn open_writer(path: &Path, max_page_count: Option<u32>) -> Result<Connectio
         conn.execute_batch("PRAGMA page_size = 8192; PRAGMA auto_vacuum = INCREMENTAL;")?; // only a new file takes them
     }
     // Commits reach the disk before they are confirmed; NORMAL would lose the last ones with the power. 16 MiB hold the
-    // ends of all indexes and the pages of a few transactions.
-    conn.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -16384; PRAGMA secure_delete = ON;")?;
+    // ends of all indexes and the pages of a few transactions. What is deleted is overwritten: it costs nothing that can
+    // be measured (docs/decisions/0009).
+    conn.execute_batch(
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -16384; PRAGMA secure_delete = ON;",
+    )?;
     if tables == 0 {
         let transaction = conn.transaction()?;
         transaction.execute_batch(TABLES)?;
