@@ -14,6 +14,7 @@ mod codes;
 mod core;
 pub mod durability;
 mod entries;
+mod erase;
 mod fullness;
 mod held;
 mod ingest;
@@ -147,7 +148,7 @@ pub async fn look(options: &Options) -> Result<Overview, OpenError> {
 }
 
 /// Opens a store of its own beside the one that `options` mean, in the same slot and under the same rights, for a check;
-/// [`RedisStore::erase`] removes it again.
+/// [`RedisStore::remove`] removes it again.
 ///
 /// # Errors
 /// [`OpenError`].
@@ -212,7 +213,7 @@ impl RedisStore {
     ///
     /// # Errors
     /// Where Redis cannot be reached.
-    pub async fn erase(&self, event: &Event) -> Result<(), StoreError> {
+    pub async fn remove(&self, event: &Event) -> Result<(), StoreError> {
         let keys = &self.core.keys;
         let mut command = ::redis::cmd("DEL");
         for key in [keys.log(), keys.meta(), keys.relays(), keys.declared(), keys.targets(), keys.sources()] {
@@ -291,8 +292,8 @@ impl Store for RedisStore {
         overview::overview(&self.core).await
     }
 
-    async fn erase(&self, _: Erase) -> Result<Erased, StoreError> {
-        Err(StoreError::Unavailable(None))
+    async fn erase(&self, erase: Erase) -> Result<Erased, StoreError> {
+        erase::erase(&self.core, &erase).await
     }
 
     async fn sweep(&self, max: u32) -> Result<Swept, StoreError> {

@@ -69,11 +69,11 @@ async fn redis_round_trip(config: &Config, url: &RedisUrl) -> anyhow::Result<Str
     let name = format!("check-{:08x}", rand::random::<u32>());
     let (store, closed) = redis::open_aside(options, &name).await?;
     let kept = write_and_read(&store, sample.clone()).await;
-    let erased = store.erase(sample.event()).await;
+    let removed = store.remove(sample.event()).await;
     drop(store);
     closed.wait().await;
     let durability = kept?;
-    erased.context("the sample could not be removed")?;
+    removed.context("the sample could not be removed")?;
     Ok(format!(
         "{} events, {} of {} bytes; a sample beside them was written and read back, {}",
         overview.events,

@@ -123,7 +123,13 @@ async fn ask(
     };
     let declaration = core.declared.lock().unwrap_or_else(std::sync::PoisonError::into_inner).number;
     let largest = if gate.largest_bytes == 0 { FRAME_BYTES_GUESS } else { gate.largest_bytes };
-    let mut keys = vec![core.keys.log(), core.keys.meta(), core.keys.kept_frames(), core.keys.relays()];
+    let mut keys = vec![
+        core.keys.log(),
+        core.keys.meta(),
+        core.keys.kept_frames(),
+        core.keys.relays(),
+        core.keys.aside_ids(),
+    ];
     keys.extend(core.keys.target(&wanted.target));
     let args = [
         arg(core.clock.offset_ms()),

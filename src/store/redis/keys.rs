@@ -51,6 +51,12 @@ impl Keys {
         self.key("kept")
     }
 
+    /// ZSET: those of [`Keys::kept_ids`] that an erasure put aside of the log: whoever has not passed them takes them at
+    /// their place.
+    pub fn aside_ids(&self) -> Vec<u8> {
+        self.key("aside")
+    }
+
     /// ZSET: lease → when it ends, by the server's clock.
     pub fn relays(&self) -> Vec<u8> {
         self.key("relays")

@@ -173,9 +173,10 @@ pub async fn farewell(core: &Core) {
 /// # Errors
 /// Where Redis cannot be reached, or holds a store of a newer release: then its form.
 pub async fn check_form(core: &Core) -> Result<Result<(), u32>, StoreError> {
-    const FORM: u32 = 1;
+    /// 2 from the first erasure on.
+    const FORM: u32 = 2;
     let mut pipeline = redis::pipe();
-    pipeline.cmd("HSETNX").arg(core.keys.meta()).arg("schema").arg(FORM).ignore();
+    pipeline.cmd("HSETNX").arg(core.keys.meta()).arg("schema").arg(1).ignore();
     pipeline.cmd("HSETNX").arg(core.keys.meta()).arg("partitions").arg(1).ignore();
     pipeline.cmd("HGET").arg(core.keys.meta()).arg("schema");
     let found = core.link.pipeline(Lane::Admin, &pipeline).await?.pop().unwrap_or(Value::Nil);

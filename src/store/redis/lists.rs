@@ -50,7 +50,8 @@ pub async fn events(core: &Core, query: &EventQuery, page: &Page) -> Result<Page
 
 /// What is known of an event without its payload; of one whose frame cannot be read, only what stands beside it.
 fn meta(entry: &Entry) -> EventMeta {
-    match frame::decode(&entry.frame) {
+    let payload = if frame::is_erased(&entry.frame) { Payload::Erased } else { Payload::Kept };
+    match frame::facts(&entry.frame) {
         Ok(event) => EventMeta {
             id: entry.id,
             source: event.source,
@@ -58,7 +59,7 @@ fn meta(entry: &Entry) -> EventMeta {
             event_type: event.event_type.to_string(),
             subject: event.subject.map(|subject| subject.as_str().to_owned()),
             body_bytes: event.body.len() as u64,
-            payload: Payload::Kept,
+            payload,
         },
         Err(_) => EventMeta {
             id: entry.id,
@@ -68,7 +69,7 @@ fn meta(entry: &Entry) -> EventMeta {
             subject: Some(String::from_utf8_lossy(&entry.subject).into_owned())
                 .filter(|text| !text.is_empty()),
             body_bytes: 0,
-            payload: Payload::Kept,
+            payload,
         },
     }
 }
@@ -128,7 +129,7 @@ async fn deliveries_of(
     let mut details = Vec::new();
     for (target, mut records) in look.records(core, &[entry.id]).await? {
         let Some(record) = records.pop().flatten() else {
-            if !has_passed(core, &target, entry.id).await? {
+            if meta.payload == Payload::Kept && !has_passed(core, &target, entry.id).await? {
                 let record =
                     Record { state: State::Queued, ..Record::in_flight(codes::accepted_at(entry.id)) };
                 let mut view = view(target, meta, &record);

@@ -24,7 +24,7 @@ pub async fn overview(core: &Core) -> Result<Overview, StoreError> {
     const PARTS: [Part; 6] = [Part::Own, Part::Queued, Part::Flying, Part::Waiting, Part::Parked, Part::Dead];
     let memory = core.fullness.ask(core).await?;
     let names = targets::all(core).await?;
-    let mut keys = vec![core.keys.log(), core.keys.meta()];
+    let mut keys = vec![core.keys.log(), core.keys.meta(), core.keys.aside_ids()];
     keys.extend(names.iter().flat_map(|name| PARTS.map(|part| core.keys.of_target(name, part))));
     let args: Vec<Vec<u8>> = names.iter().map(arg).collect();
     let reply = core.link.call(Lane::Admin, &core.scripts.overview, &keys, &args).await?;

@@ -43,7 +43,11 @@ pub async fn redrive(core: &Core, redrive: &Redrive) -> Result<Redriven, StoreEr
     };
     let (found, next) = select::select(core, &selection).await?;
     let moves = redrive.action.moves();
-    let fits = |found: &Found| found.record.as_ref().is_none_or(|record| moves.contains(&record.state));
+    // What was erased cannot be sent, and nothing of it is unfinished.
+    let fits = |found: &Found| {
+        !frame::is_erased(&found.entry.frame)
+            && found.record.as_ref().is_none_or(|record| moves.contains(&record.state))
+    };
     let chosen: Vec<Found> = found.into_iter().filter(fits).collect();
     let moved = apply(core, &chosen, redrive, from).await?;
     Ok(Redriven { moved, next: next.map(lists::cursor) })
@@ -94,19 +98,23 @@ async fn send(
     Ok(reply::number(reply, "the result of a redrive")?)
 }
 
-/// Queues for a target that begins at the beginning what was kept aside of the log.
+/// Queues for a target that begins at the beginning what was kept of the log below its floor, but for what was erased.
 ///
 /// # Errors
 /// Where Redis cannot be reached.
 pub async fn seed(core: &Core, target: &TargetName) -> Result<(), StoreError> {
+    let floor = entries::floor(core).await?;
     let mut place = walk::TOP;
     loop {
         let ids = walk::below(core, &core.keys.kept_ids(), place, walk::PAGE).await?;
         let Some(last) = ids.last() else { return Ok(()) };
         place = *last;
         let found: Vec<Entry> = entries::of(core, &ids).await?.into_iter().flatten().collect();
-        let batch: Vec<(&Entry, i64)> = found.iter().map(|entry| (entry, 0)).collect();
-        send(core, target, "-dscx", "begin", &batch).await?;
+        let comes = |entry: &&Entry| entry.id <= floor && !frame::is_erased(&entry.frame);
+        let batch: Vec<(&Entry, i64)> = found.iter().filter(comes).map(|entry| (entry, 0)).collect();
+        if !batch.is_empty() {
+            send(core, target, "-dscx", "begin", &batch).await?;
+        }
     }
 }
 
@@ -117,8 +125,11 @@ pub async fn seed(core: &Core, target: &TargetName) -> Result<(), StoreError> {
 pub async fn seed_untraced(core: &Core, target: &TargetName, began: EventId) -> Result<(), StoreError> {
     let mut walk = Walk::new(core, None, walk::TOP, Some(codes::accepted_at(began)), None).await?;
     while let Some(page) = walk.page(core).await? {
-        let batch: Vec<(&Entry, i64)> =
-            page.iter().filter(|entry| entry.id > began).map(|entry| (entry, 0)).collect();
+        let batch: Vec<(&Entry, i64)> = page
+            .iter()
+            .filter(|entry| entry.id > began && !frame::is_erased(&entry.frame))
+            .map(|entry| (entry, 0))
+            .collect();
         if !batch.is_empty() {
             send(core, target, "-", "seed", &batch).await?;
         }

@@ -1,5 +1,7 @@
 //! Refused requests: the newest thousand, as JSON in a list.
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
@@ -86,6 +88,29 @@ pub async fn append(core: &Core, refusals: &[Refusal]) -> Result<(), StoreError>
     pipeline.add_command(push);
     pipeline.cmd("LTRIM").arg(core.keys.refusals()).arg(0).arg(KEPT - 1);
     core.link.pipeline(Lane::Admin, &pipeline).await?;
+    Ok(())
+}
+
+/// Drops what was kept under these `svix-id`s.
+///
+/// # Errors
+/// Where Redis cannot be reached.
+pub async fn forget(core: &Core, svix_ids: &[String]) -> Result<(), StoreError> {
+    let svix_ids: HashSet<String> =
+        svix_ids.iter().map(|svix_id| svix_id.chars().take(TEXT_MAX).collect()).collect();
+    let mut command = redis::cmd("LRANGE");
+    command.arg(core.keys.refusals()).arg(0).arg(KEPT - 1);
+    let mut pipeline = redis::pipe();
+    for text in reply::array(core.link.command(Lane::Admin, &command).await?, "refusals")? {
+        let text = reply::bytes(text, "a refusal")?;
+        let kept = serde_json::from_slice::<Kept>(&text);
+        if kept.is_ok_and(|kept| kept.svix_id.is_some_and(|svix_id| svix_ids.contains(&svix_id))) {
+            pipeline.cmd("LREM").arg(core.keys.refusals()).arg(0).arg(&text[..]);
+        }
+    }
+    if !pipeline.is_empty() {
+        core.link.pipeline(Lane::Admin, &pipeline).await?;
+    }
     Ok(())
 }
 

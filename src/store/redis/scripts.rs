@@ -24,6 +24,8 @@ pub struct Scripts {
     pub forget: Script,
     /// Retries, replays, cancels.
     pub redrive: Script,
+    /// Erases events.
+    pub erase: Script,
     /// Makes lanes anew.
     pub adopt: Script,
     /// Removes what is old.
@@ -61,6 +63,7 @@ impl Scripts {
             control: script!("control", Allowed),
             forget: script!("forget", Allowed),
             redrive: script!("redrive", Allowed),
+            erase: script!("erase", Allowed),
             adopt: script!("adopt", Allowed),
             sweep: script!("sweep", Allowed),
             overview: script!("overview", Allowed),
@@ -96,6 +99,6 @@ mod tests {
             }
             checked += 1;
         }
-        assert_eq!(checked, 13);
+        assert_eq!(checked, 14);
     }
 }

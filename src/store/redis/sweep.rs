@@ -36,6 +36,7 @@ pub async fn sweep(core: &Core, max: u32, place: &AtomicU64) -> Result<Swept, St
             core.keys.kept_frames(),
             core.keys.kept_ids(),
             core.keys.targets(),
+            core.keys.aside_ids(),
         ];
         let mut args = vec![
             arg(core.clock.offset_ms()),

@@ -151,6 +151,7 @@ async fn send(
             core.keys.targets(),
             core.keys.bell(),
             core.keys.kept_ids(),
+            core.keys.aside_ids(),
         ];
         let names = specs.iter().map(|spec| &spec.name).chain(&others);
         keys.extend(names.map(|name| core.keys.of_target(name, Part::Own)));

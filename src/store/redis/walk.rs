@@ -1,4 +1,4 @@
-//! A walk over the events that are kept, newest first: those of a subject, or the whole log and then what was kept aside.
+//! A walk over the events that are kept, newest first: those of a subject, or the whole log with what was kept aside of it.
 //! Goes by pages, so that the caller can stop at its own bounds.
 
 use crate::clock::Timestamp;
@@ -26,7 +26,7 @@ pub struct Walk {
 
 #[derive(Debug)]
 enum Stage {
-    /// In the log, above its floor.
+    /// In the log, above its floor, and among what was put aside of it.
     Log(EventId),
     /// Among what was kept aside.
     Kept,
@@ -105,10 +105,20 @@ impl Walk {
             self.stage = Stage::Kept;
             return Ok(Vec::new());
         }
-        let found = reply::entries(core.link.command(Lane::Admin, &command).await?)?;
-        if found.len() < PAGE {
+        let mut found = reply::entries(core.link.command(Lane::Admin, &command).await?)?;
+        // Read after the log: what moves aside meanwhile is seen twice, not missed.
+        let kept = below(core, &core.keys.kept_ids(), self.below, PAGE).await?;
+        let log_end = found.last().filter(|_| found.len() == PAGE).map(|entry| entry.id);
+        let kept_end = kept.last().copied().filter(|_| kept.len() == PAGE);
+        let (is_over, end) = (log_end.is_none(), log_end.max(kept_end));
+        let is_in = |id: EventId| end.is_none_or(|end| id >= end);
+        if is_over && found.last().is_none_or(|last| is_in(last.id)) {
             self.stage = Stage::Kept;
         }
+        let kept: Vec<EventId> = kept.into_iter().filter(|id| is_in(*id)).collect();
+        found.retain(|entry| is_in(entry.id) && !kept.contains(&entry.id));
+        found.extend(entries::of(core, &kept).await?.into_iter().flatten());
+        found.sort_unstable_by_key(|entry| std::cmp::Reverse(entry.id));
         Ok(found)
     }
 

@@ -1,15 +1,16 @@
 -- claim: leases deliveries of one target.
--- KEYS  1 log, 2 meta, 3 kept frames, 4 relays, 5… the target's
+-- KEYS  1 log, 2 meta, 3 kept frames, 4 relays, 5 aside, 6… the target's
 -- ARGV  1 clock offset ms, 2 group, 3 our lease, 4 number of this claim, 5 leases at most, 6 frame bytes at most,
 --       7 scope (ready, older), 8 age ms, 9 whether the target is ordered (1, 0), 10 types that ordering leaves alone (one a
 --       line), 11 our declaration, 12 which kind comes first (new, due), 13 how long a probe holds off others, ms,
 --       14 the largest frame seen lately, bytes
--- What it gives is in flight: new ones in the group's pending list under our lease, others with a record and `act`.
+-- What it gives is in flight: new ones in the group's pending list under our lease, others with a record and `act`. The log
+-- is the stream, and what an erasure put aside of it: both are taken in the order of ids.
 -- Returns {status, now, more (1, 0), ms until the next is due (-1: none), cursor, revision, phase, since, failed, probe_at,
 --   leases}, each lease {stream id, number (0: pending in the group), type, lane text, record, attempts, frame}; or
 --   {'expired'}: our lease is not alive; {'nogroup'}: the group is gone; {'adopt'}: the target's lanes must be made anew.
 
-local ev, meta, fr, relays, t = KEYS[1], KEYS[2], KEYS[3], KEYS[4], target_at(5)
+local ev, meta, fr, relays, aside, t = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], target_at(6)
 local group, lease, claim_number = ARGV[2], ARGV[3], ARGV[4]
 local leases_max, bytes_max = tonumber(ARGV[5]), tonumber(ARGV[6])
 local scope, age, probe_hold, largest = ARGV[7], tonumber(ARGV[8]), tonumber(ARGV[13]), tonumber(ARGV[14])
@@ -107,6 +108,26 @@ local function take_new(id, sid, event, lane)
   give(id, '0', event.kind, event.subject, '', '', event.frame)
 end
 
+-- Takes one that was put aside before the target had reached it. Returns false where it must wait.
+local function take_aside(id, before)
+  if before and ms_of(id) >= before then return false end
+  local event, sid = event_of(ev, fr, id), stream_of(id)
+  local lane = event and lane_of(own, event.kind, event.subject) or ''
+  if lane ~= '' and not before and lane_has(t.lane, lane) then
+    record_new(id, sid, lane, 'p')
+  elseif event then
+    if not fits(#event.frame) then return false end
+    local r, has_ended = history(id, sid, lane)
+    if not r then
+      r = new_record(now, lane)
+      r.state, has_ended = 'q', true
+    end
+    if has_ended then take_known(id, r, event) end
+  end
+  own.cursor, own.passed = sid, own.passed + 1
+  return true
+end
+
 local function read(count)
   local reply = redis.pcall('XREADGROUP', 'GROUP', group, lease, 'COUNT', count, 'STREAMS', ev, '>')
   if reply and reply.err then return nil end
@@ -118,9 +139,20 @@ end
 local function new_ones(before)
   local looked_at_max = leases_max - #leases
   if own.ordering == '1' then looked_at_max = looked_at_max * LOOKED_AT_PER_LEASE end
+  local near = added > own.passed and looked_at_max > 0 and first_above(aside, hex_of(own.cursor))
   while not filled and #leases < leases_max and looked_at_max > 0 and added > own.passed do
     local count = math.min(looked_at_max, BULK, leases_max - #leases) -- what is read and not leased costs a record
-    if before or bytes_max - bytes < 2 * BULK * largest then
+    if near then
+      local first = redis.call('XRANGE', ev, '(' .. own.cursor, '+', 'COUNT', 1)[1]
+      if not first or near < hex_of(first[1]) then
+        if not take_aside(near, before) then break end
+        near = first_above(aside, near)
+        count = 0
+      else
+        count = 1
+      end
+    end
+    if count > 0 and (before or near or bytes_max - bytes < 2 * BULK * largest) then
       count = 1
       local first = redis.call('XRANGE', ev, '(' .. own.cursor, '+', 'COUNT', 1)[1]
       if not first then
@@ -133,9 +165,10 @@ local function new_ones(before)
       local parks = lane ~= '' and not before and lane_has(t.lane, lane)
       if not parks and not fits(#first[2][6]) then break end
     end
-    local entries = read(count)
+    local entries = {}
+    if count > 0 then entries = read(count) end
     if not entries then return false end
-    if #entries == 0 then own.passed = added end -- the log has lost some by other hands than ours
+    if #entries == 0 and count > 0 then own.passed = added end -- the log has lost some by other hands than ours
     for _, entry in ipairs(entries) do
       local sid, event = entry[1], { kind = entry[2][2], subject = entry[2][4], frame = entry[2][6] }
       local id, lane = hex_of(sid), lane_of(own, event.kind, event.subject)
@@ -148,7 +181,7 @@ local function new_ones(before)
       end
       own.cursor, own.passed = sid, own.passed + 1
     end
-    looked_at_max = looked_at_max - #entries
+    looked_at_max = looked_at_max - math.max(#entries, 1)
   end
   return true
 end
@@ -219,7 +252,8 @@ local function older_ones()
   end
   if not new_ones(cutoff) then return false end
   local first = redis.call('XRANGE', ev, '(' .. own.cursor, '+', 'COUNT', 1)[1]
-  if first and ms_of(hex_of(first[1])) < cutoff then filled = true end
+  local near = first_above(aside, hex_of(own.cursor))
+  if (first and ms_of(hex_of(first[1])) < cutoff) or (near and ms_of(near) < cutoff) then filled = true end
   return true
 end
 

@@ -108,6 +108,37 @@ local function release(t, lane, now)
   return true
 end
 
+-- Whether the event in this frame was erased: such frames have a version byte of their own.
+local function is_erased(frame) return string.byte(frame, 1) == 2 end
+
+-- Attempts as they are kept, without the replies: each is a line whose seventh field is the length of the reply behind it.
+local function without_replies(attempts)
+  local kept, at = {}, 1
+  while true do
+    local stop = string.find(attempts, '\n', at, true)
+    if not stop then break end
+    local head, length, rest = string.match(string.sub(attempts, at, stop - 1),
+      '^([^;]*;[^;]*;[^;]*;[^;]*;[^;]*;[^;]*;)(%d+)(.*)$')
+    if not head then break end
+    kept[#kept + 1] = head .. '0' .. rest .. '\n'
+    at = stop + 1 + tonumber(length)
+  end
+  return table.concat(kept)
+end
+
+-- The first id above `id` in the sorted set `key`, whose scores are the times in its ids.
+local function first_above(key, id)
+  local at = 0
+  while true do
+    local page = redis.call('ZRANGEBYSCORE', key, ms_of(id), '+inf', 'LIMIT', at, 16)
+    for _, one in ipairs(page) do
+      if one > id then return one end
+    end
+    if #page < 16 then return nil end
+    at = at + 16
+  end
+end
+
 -- What the target's own hash says.
 local function own_of(t)
   local v = redis.call('HMGET', t.own, 'standing', 'paused', 'ordering', 'unordered', 'ordered_by', 'cursor', 'passed',

@@ -1,5 +1,5 @@
 -- declare: makes the store's targets those of one more relay.
--- KEYS  1 log, 2 meta, 3 relays, 4 declared, 5 targets, 6 bell, 7 kept ids, then the own hash of every target that is known or declared
+-- KEYS  1 log, 2 meta, 3 relays, 4 declared, 5 targets, 6 bell, 7 kept ids, 8 aside, then the own hash of every target that is known or declared
 -- ARGV  1 our lease, 2 our declaration ('' : a new one), 3 how many targets are declared; for each of them name, start (now,
 --       beginning), digest of its URL; then the names of the others that are known. The own hashes stand in this order.
 -- A target that is new, or was forgotten, begins where it says. One that no live relay declares becomes an orphan.
@@ -7,6 +7,7 @@
 -- come meanwhile that is not among KEYS.
 
 local ev, meta, relays, declared, targets, bell, kept = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
+local aside = KEYS[8]
 local lease, declaration, count = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local real = real_ms()
 local names, specs = {}, {}
@@ -41,11 +42,19 @@ end
 
 local function begin(key, name, start)
   local head = redis.call('HMGET', meta, 'added', 'removed', 'floor')
-  -- From the beginning: the log above its floor; what was kept aside is seeded as records.
-  local cursor, passed = head[3] or '0-0', number((head[2] or 0) + redis.call('ZCARD', kept))
+  -- From the beginning: the log above its floor, with what an erasure put aside of it; what was kept up to the floor is
+  -- seeded as records, what was erased is passed.
+  local cursor, passed = head[3] or '0-0', (head[2] or 0) + redis.call('ZCARD', kept)
+  local id = first_above(aside, hex_of(cursor))
+  while id do
+    passed, id = passed - 1, first_above(aside, id)
+  end
+  passed = number(passed)
   if start == 'now' then
     local last = redis.call('XREVRANGE', ev, '+', '-', 'COUNT', 1)[1]
     cursor, passed = last and last[1] or cursor, head[1] or '0'
+    local put_aside = redis.call('ZRANGE', aside, -1, -1)[1]
+    if put_aside and put_aside > hex_of(cursor) then cursor = stream_of(put_aside) end
   end
   local made = redis.pcall('XGROUP', 'CREATE', ev, name, cursor, 'MKSTREAM')
   if made.err then redis.call('XGROUP', 'SETID', ev, name, cursor) end
@@ -58,7 +67,7 @@ local function begin(key, name, start)
 end
 
 for i, name in ipairs(names) do
-  local key, spec = KEYS[7 + i], specs[name]
+  local key, spec = KEYS[8 + i], specs[name]
   local standing = redis.call('HGET', key, 'standing') or 'unknown'
   if spec then
     mine[#mine + 1] = name .. '=' .. spec.digest

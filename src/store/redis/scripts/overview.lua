@@ -1,16 +1,16 @@
 -- overview: counts what every target has, at one moment.
--- KEYS  1 log, 2 meta, then for each target: own, queued, flying, waiting, parked, dead
+-- KEYS  1 log, 2 meta, 3 aside, then for each target: own, queued, flying, waiting, parked, dead
 -- ARGV  the name of each target (its group)
 -- Returns {added, removed, targets…}, each {standing, paused, passed, revision, phase, since, failed, probe_at, queued,
 -- in flight with a record, waiting, parked, dead, pending in the group, id of the oldest unfinished event ('' : none)}.
 
-local ev, meta = KEYS[1], KEYS[2]
+local ev, meta, aside = KEYS[1], KEYS[2], KEYS[3]
 local head = redis.call('HMGET', meta, 'added', 'removed')
 local added = tonumber(head[1] or '0')
 local reply = { head[1] or '0', head[2] or '0' }
 
 for i = 1, #ARGV do
-  local at = 3 + 6 * (i - 1)
+  local at = 4 + 6 * (i - 1)
   local own = redis.call('HMGET', KEYS[at], 'standing', 'paused', 'passed', 'revision', 'phase', 'since', 'failed',
     'probe_at', 'cursor')
   local row, oldest = {}, ''
@@ -28,6 +28,7 @@ for i = 1, #ARGV do
   if added > tonumber(own[3] or '0') and own[1] ~= 'forgotten' then
     local first = redis.call('XRANGE', ev, '(' .. (own[9] or '0-0'), '+', 'COUNT', 1)[1]
     if first then older(hex_of(first[1])) end
+    older(first_above(aside, hex_of(own[9] or '0-0')))
   end
   row[15] = oldest
   reply[#reply + 1] = row

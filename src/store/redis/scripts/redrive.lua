@@ -36,7 +36,7 @@ local function change(id, after, kind, subject)
     return true
   end
   if action == 'seed' or (action == 'begin' and not own.renewed) then return false end
-  if not string.find(states, r.state, 1, true) then return false end
+  if not string.find(states, r.state, 1, true) or r.reason == 'erased' then return false end
   local from = r.state
   r.reason = ''
   if action == 'cancel' then

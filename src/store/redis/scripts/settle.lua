@@ -4,7 +4,7 @@
 --       id, stream id, lease, number of its claim (0: pending in the group), new state, ms until it is due, the record's
 --       fields from `attempts` to `only`, attempts ('' : unchanged), type, lane text, which mark is its own (0: none)
 -- A lease that is not held is lost and changes nothing; every other is applied whole. A forgotten target's unfinished
--- deliveries end cancelled.
+-- deliveries end cancelled, and so do those whose event was erased meanwhile.
 -- Returns {1 where something is ready at once, else 0; then for each delivery 'done' or 'lost'}.
 
 local ev, bell, t = KEYS[1], KEYS[2], target_at(3)
@@ -49,6 +49,8 @@ for a = 5, #ARGV, 11 do
     if own.standing == 'forgotten' and (state == 'q' or state == 'w') then state = 'c' end
     local lane = lane_of(own, kind, subject)
     local before = from == 'f' and parse(redis.call('HGET', t.rec, id))
+    local erased = before and before.reason == 'erased'
+    if erased and state ~= 'd' and state ~= 's' then state = 'c' end
     if before and before.lane ~= '' and before.lane ~= lane then
       local member = before.lane .. '\0' .. id
       for _, key in ipairs({ t.lane, t.lanefly, t.lanepark }) do redis.call('ZREM', key, member) end
@@ -56,12 +58,13 @@ for a = 5, #ARGV, 11 do
     end
     local due = (state == 'q' or state == 'w') and number(now + after) or '0'
     local r = parse(table.concat({ state, due, number(now), fields, lane }, ';'))
+    if erased and state == 'c' then r.reason = 'erased' end
     if from == 'pending' and state == 'd' and lane == '' then
       redis.call('HSET', t.rec, id, text_of(r)) -- the plain success, in no index
     else
       move(t, id, r, from == 'f' and 'f' or nil, state, now)
     end
-    if attempts ~= '' then redis.call('HSET', t.att, id, attempts) end
+    if attempts ~= '' then redis.call('HSET', t.att, id, erased and without_replies(attempts) or attempts) end
     if state == 'x' and mark > 0 then keep_mark(id, mark) end
     if (state == 'q' or state == 'w') and after <= 0 then ring = true end
     if lane ~= '' and (state == 'x' or not INDEX[state]) and release(t, lane, now) then ring = true end

@@ -1,12 +1,13 @@
 -- sweep: removes what its retention no longer covers, a bounded part at a time; nothing unfinished, no dead letter.
--- KEYS  1 log, 2 meta, 3 kept frames, 4 kept ids, 5 targets, then for each target: own, rec, att, dead, died
+-- KEYS  1 log, 2 meta, 3 kept frames, 4 kept ids, 5 targets, 6 aside, then for each target: own, rec, att, dead, died
 -- ARGV  1 clock offset ms, 2 events older than this go, ms, 3 dead letters older than this go, ms, 4 rows at most, 5 rank
 --       among the kept ids to go on from, then the name of each target (its group)
 -- The log is trimmed up to the first event that a target has not reached or has in flight from the log. An event that has
--- an unfinished or dead delivery leaves the log too: its frame is kept aside, once for all targets.
+-- an unfinished or dead delivery leaves the log too: its frame is kept, once for all targets. What an erasure put aside of
+-- the log stays like the log itself.
 -- Returns {events, deliveries, place} or {} where a target is not among KEYS.
 
-local ev, meta, fr, kept, targets = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local ev, meta, fr, kept, targets, aside = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local now = real_ms() + tonumber(ARGV[1])
 local cutoff, dead_cutoff = now - tonumber(ARGV[2]), now - tonumber(ARGV[3])
 local rows_max, place = tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -14,7 +15,7 @@ local LOOKED_AT = math.min(rows_max * 4, 400)
 local BYTES = 4 * 1024 * 1024 -- of frames looked at in one call
 local all = {}
 for i = 6, #ARGV do
-  local at = 6 + 5 * (i - 6)
+  local at = 7 + 5 * (i - 6)
   all[#all + 1] = { name = ARGV[i], own = KEYS[at], rec = KEYS[at + 1], att = KEYS[at + 2],
     dead = KEYS[at + 3], died = KEYS[at + 4] }
 end
@@ -73,9 +74,7 @@ local function limit()
   return lowest or string.rep('f', 20)
 end
 
-local function trim()
-  local stop = limit()
-  if not stop then return end
+local function trim(stop)
   local floor = redis.call('HGET', meta, 'floor') or '0-0'
   local entries, ids, at, bytes = {}, {}, floor, 0
   while #ids < LOOKED_AT and bytes < BYTES do
@@ -107,27 +106,37 @@ local function trim()
   redis.call('XTRIM', ev, 'MINID', '~', ms .. '-' .. number(tonumber(seq) + 1), 'LIMIT', 1000)
 end
 
--- What was kept aside goes when no target holds it any more.
-local function let_go()
+-- Whether the retention of what was kept is over, and nobody will come to it: what the sweep kept, all have passed; what
+-- was erased comes to nobody.
+local function is_over(id, stop)
+  if ms_of(id) >= cutoff then return false end
+  return not redis.call('ZSCORE', aside, id) or (stop and id < stop)
+end
+
+-- What was kept goes when no target holds it any more.
+local function let_go(stop)
   local ids = redis.call('ZRANGE', kept, place, place + LOOKED_AT - 1)
   if #ids == 0 then
     place = 0
     return
   end
-  local held, gone, looked_at = held_among(ids), {}, 0
+  local held, gone, looked_at, young = held_among(ids), {}, 0, false
   for _, id in ipairs(ids) do
     if #gone >= rows_max - events then break end
     looked_at = looked_at + 1
-    if not held[id] then gone[#gone + 1] = id end
+    young = ms_of(id) >= cutoff
+    if not held[id] and is_over(id, stop) then gone[#gone + 1] = id end
   end
   place = place + looked_at - #gone -- ranks move up as members go
-  if looked_at == #ids and #ids < LOOKED_AT then place = 0 end
+  if young or (looked_at == #ids and #ids < LOOKED_AT) then place = 0 end
   if #gone == 0 then return end
   redis.call('HDEL', fr, unpack(gone))
   redis.call('ZREM', kept, unpack(gone))
+  redis.call('ZREM', aside, unpack(gone))
   remove(gone)
 end
 
-trim()
-if events < rows_max then let_go() end
+local stop = limit()
+if stop then trim(stop) end
+if events < rows_max then let_go(stop) end
 return { events, deliveries, number(place) }
