@@ -8,6 +8,7 @@
 //! `CLERK_RELAY_SEED` walks one seed, `CLERK_RELAY_WALKS` so many of them, `CLERK_RELAY_STEPS` so far.
 
 mod claims;
+mod erasing;
 mod model;
 mod seen;
 mod steps;

@@ -106,7 +106,13 @@ impl Model {
         let ordered = target.ordered;
         let ready = target.deliveries.values().filter(|one| is_due(one)).count();
         let all = asked.leases_max >= 100 && !asked.one_by_bytes;
-        let available = ready + self.targets[name].unreached(&self.events).len();
+        // What has not ended since the target was forgotten and came back is passed, and no new one.
+        let target = &self.targets[name];
+        let goes_on = |id: &EventId| {
+            target.deliveries.get(id).is_some_and(|one| !one.state.is_ended() && one.state != State::Dead)
+        };
+        let new_ones = target.unreached(&self.events).into_iter().filter(|id| !goes_on(id)).count();
+        let available = ready + new_ones;
         let mut known = self.pass(name, claimed, seen, all);
         let target = self.target(name);
         let mut last_due = i64::MIN;
@@ -202,7 +208,7 @@ impl Model {
         }
         for (id, event) in &self.events {
             let lane = target.lane(event);
-            if event.accepted < cutoff && target.cursor.is_none_or(|cursor| *id > cursor) {
+            if !event.erased && event.accepted < cutoff && target.cursor.is_none_or(|cursor| *id > cursor) {
                 target.cursor = Some(*id);
                 target.deliveries.entry(*id).or_insert_with(|| Delivery::new(State::Queued, self.now, lane));
             }

@@ -19,6 +19,7 @@ pub struct Event {
     pub accepted: i64,
     pub event_type: &'static str,
     pub subject: Option<String>,
+    pub erased: bool,
 }
 
 /// A delivery that has a record, or is in flight.
@@ -54,6 +55,14 @@ impl Delivery {
         }
     }
 
+    fn is_erased(&self) -> bool {
+        self.reason.as_deref() == Some("erased")
+    }
+
+    pub fn end_erased(&mut self) {
+        (self.state, self.reason) = (State::Cancelled, Some("erased".to_owned()));
+    }
+
     fn rearm(&mut self, now: i64) {
         (self.state, self.due, self.reason) = (State::Waiting, now, None);
         (self.attempts, self.retried, self.put_off) = (0, Some(now), false);
@@ -61,6 +70,9 @@ impl Delivery {
 
     /// Due again as if it had not been claimed.
     fn give_back(&mut self, now: i64) {
+        if self.is_erased() {
+            return self.end_erased();
+        }
         self.state = if self.total == 0 { State::Queued } else { State::Waiting };
         (self.due, self.put_off) = (now, false);
     }
@@ -124,7 +136,7 @@ impl Target {
     }
 
     /// One of the lane has ended: where only parked ones are left, the oldest is due.
-    fn release(&mut self, lane: Option<String>, now: i64) {
+    pub fn release(&mut self, lane: Option<String>, now: i64) {
         let Some(lane) = lane else { return };
         let oldest = self.unfinished(&lane).next().map(|(id, _)| *id);
         if let Some(id) = oldest.filter(|_| self.unfinished(&lane).all(|(_, one)| one.state == State::Parked))
@@ -136,7 +148,8 @@ impl Target {
 
     /// What its cursor has not reached.
     pub fn unreached(&self, events: &BTreeMap<EventId, Event>) -> Vec<EventId> {
-        events.keys().filter(|id| self.cursor.is_none_or(|cursor| **id > cursor)).copied().collect()
+        let is_unreached = |id: &EventId| self.cursor.is_none_or(|cursor| *id > cursor);
+        events.iter().filter(|(id, one)| !one.erased && is_unreached(id)).map(|(id, _)| *id).collect()
     }
 
     pub fn count(&self, state: State) -> u64 {
@@ -180,13 +193,14 @@ impl Model {
         let target = self.targets.get_mut(name).unwrap();
         let one = target.deliveries.get_mut(&id).unwrap();
         assert_eq!(one.state, State::InFlight, "{id} to {name}");
+        let erased = one.is_erased();
         one.reason = None;
         if transition.counts() {
             (one.attempts, one.total) = (one.attempts + 1, one.total + 1);
         }
-        match transition {
+        match if erased { transition.of_erased() } else { transition } {
             Transition::Deliver => one.state = State::Delivered,
-            Transition::Erase => (one.state, one.reason) = (State::Cancelled, Some("erased".to_owned())),
+            Transition::Erase => one.end_erased(),
             Transition::Wait { after } | Transition::Postpone { after } => {
                 (one.state, one.due) = (State::Waiting, now + after.as_secs() as i64);
             }
@@ -204,7 +218,7 @@ impl Model {
         }
         let lane = one.lane.clone().filter(|_| !matches!(one.state, State::Queued | State::Waiting));
         target.release(lane, now);
-        if matches!(transition, Transition::Die(_)) {
+        if matches!(transition, Transition::Die(_)) && !erased {
             for (_, until) in self.marks.values_mut().filter(|(marked, _)| *marked == id) {
                 *until = (*until).max(now + 30 * DAY + 30);
             }
@@ -214,13 +228,16 @@ impl Model {
     /// The relay died, or closed: what was in flight is taken over.
     pub fn take_over(&mut self) {
         for target in self.targets.values_mut() {
+            let mut ended = Vec::new();
             for one in target.deliveries.values_mut().filter(|one| one.state == State::InFlight) {
                 one.give_back(self.now);
                 one.takeovers += 1;
                 if target.standing == Standing::Forgotten {
                     one.state = State::Cancelled;
                 }
+                ended.extend(one.lane.clone().filter(|_| one.state == State::Cancelled));
             }
+            ended.into_iter().for_each(|lane| target.release(Some(lane), self.now));
         }
     }
 
@@ -251,7 +268,7 @@ impl Model {
         for (_, target) in
             self.targets.iter_mut().filter(|(name, _)| only.is_none_or(|only| only == name.as_str()))
         {
-            for (id, event) in self.events.iter().rev() {
+            for (id, event) in self.events.iter().rev().filter(|(_, event)| !event.erased) {
                 let lane = target.lane(event);
                 if let Some(one) = target.deliveries.get_mut(id) {
                     if !allowed.contains(&one.state) || !(states.is_empty() || states.contains(&one.state)) {
@@ -290,8 +307,9 @@ impl Model {
         }
         let removable = |id: &EventId, event: &Event| {
             let free = |target: &Target| {
-                let passed =
-                    target.standing == Standing::Forgotten || target.cursor.is_some_and(|at| *id <= at);
+                let passed = event.erased
+                    || target.standing == Standing::Forgotten
+                    || target.cursor.is_some_and(|at| *id <= at);
                 passed
                     && target
                         .deliveries
@@ -310,7 +328,11 @@ impl Model {
         }
         // What is in flight from the log may hold back what came after it.
         if self.targets.values().all(|target| target.count(State::InFlight) == 0) {
-            assert_eq!(gone, removable, "several sweeps remove all that may go");
+            // An erased event may stay for as long as an earlier one is waited for.
+            let waited_for = self.targets.values().filter(|target| target.standing != Standing::Forgotten);
+            let first = waited_for.filter_map(|target| target.unreached(&self.events).first().copied()).min();
+            let must = removable.iter().filter(|id| first.is_none_or(|first| **id < first));
+            assert!(must.into_iter().all(|id| gone.contains(id)), "several sweeps remove all that may go");
         }
         gone.len() as u64
     }

@@ -75,7 +75,7 @@ impl Walk {
     }
 
     pub async fn step(&mut self) {
-        match self.random.random_range(0..100) {
+        match self.random.random_range(0..103) {
             0..28 => self.ingest().await,
             28..48 => self.claim().await,
             48..72 => self.settle().await,
@@ -88,6 +88,7 @@ impl Walk {
             93 => self.forget().await,
             94..97 => self.redrive().await,
             97..99 => self.sweep().await,
+            99..102 => self.erase().await,
             _ => self.reopen().await,
         }
     }
@@ -113,7 +114,11 @@ impl Walk {
         match (self.lab().ingest("clerk", &svix_id, &body).await, self.model.known(&svix_id)) {
             (Ingested::New(id), None) => {
                 assert!(self.model.events.keys().all(|earlier| *earlier < id), "ids grow");
-                self.model.keep(id, &svix_id, Event { accepted: self.model.now, event_type, subject });
+                self.model.keep(
+                    id,
+                    &svix_id,
+                    Event { accepted: self.model.now, event_type, subject, erased: false },
+                );
             }
             (Ingested::Duplicate(duplicate), Some(kept)) => assert_eq!(duplicate.id, kept),
             (other, known) => panic!("{svix_id}: {other:?}, by the model {known:?}"),
