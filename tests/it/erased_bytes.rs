@@ -6,20 +6,36 @@ use std::time::Duration;
 use bytes::Bytes;
 use clerk_relay::clock::Clock;
 use clerk_relay::event::{EventId, Subject};
-use clerk_relay::lifecycle::{DeadReason, Transition};
+use clerk_relay::lifecycle::attempt::{Attempt, ReplyRead};
+use clerk_relay::lifecycle::{DeadReason, Start, Transition};
 use clerk_relay::store::query::{Erase, EventQuery, Mode, Page, Payload};
-use clerk_relay::store::{ClaimWanted, Settle, Store, sqlite};
+use clerk_relay::store::{ClaimWanted, Settle, Store, TargetSpec, redis as redis_store, sqlite};
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
+use redis::Value;
 
 use crate::contract::harness::{self, DAY, MINUTE, Setup, name, wanted};
 use crate::support::events;
+use crate::support::redis::RedisServer;
 
 const JANE: &str = "user_jane";
 /// In every payload about her, and in the replies to it.
 const SECRET: &str = "jane.doe@private.example";
 /// In those about others.
 const OTHER: &str = "john.roe@public.example";
+
+/// Events of one life.
+const EVENTS: usize = 350;
+
+/// Targets of which one never takes anything.
+fn specs() -> Vec<TargetSpec> {
+    let spec = |target| TargetSpec { name: name(target), start: Start::Now, url_digest: String::new() };
+    ["app", "crm", "off"].map(spec).to_vec()
+}
+
+fn seeds() -> std::ops::RangeInclusive<u64> {
+    1..=std::env::var("CLERK_RELAY_WALKS").map_or(2, |text| text.parse().unwrap())
+}
 
 /// A payload of 100 bytes to 20 KB.
 fn body(random: &mut SmallRng, subject: &str, text: &str) -> String {
@@ -64,24 +80,22 @@ async fn attempt_some(store: &dyn Store, clock: &Clock, random: &mut SmallRng) {
             let jane =
                 lease.event().unwrap().subject.as_ref().is_some_and(|subject| subject.as_str() == JANE);
             let reply = if jane { SECRET } else { OTHER }.repeat(random.random_range(1..120));
-            let attempt = transition.counts().then(|| clerk_relay::lifecycle::attempt::Attempt {
-                reply: Bytes::from(reply),
-                ..attempt_at(clock)
-            });
+            let attempt =
+                transition.counts().then(|| Attempt { reply: Bytes::from(reply), ..attempt_at(clock) });
             store.settle(Settle { lease, transition, attempt }).await.unwrap();
         }
     }
 }
 
-fn attempt_at(clock: &Clock) -> clerk_relay::lifecycle::attempt::Attempt {
-    clerk_relay::lifecycle::attempt::Attempt {
+fn attempt_at(clock: &Clock) -> Attempt {
+    Attempt {
         number: 1,
         at: clock.now(),
         took: Duration::from_millis(5),
         status: Some(500),
         error: None,
         reply: Bytes::new(),
-        reply_read: clerk_relay::lifecycle::attempt::ReplyRead::Whole,
+        reply_read: ReplyRead::Whole,
     }
 }
 
@@ -133,21 +147,16 @@ fn in_files(folder: &tempfile::TempDir, text: &str) -> Vec<(String, usize)> {
 
 #[tokio::test]
 async fn the_files_of_a_sqlite_store_hold_nothing_of_it() {
-    for seed in 1..=std::env::var("CLERK_RELAY_WALKS").map_or(2, |text| text.parse().unwrap()) {
+    for seed in seeds() {
         let folder = tempfile::tempdir().unwrap();
         let clock = Clock::system();
         let options = harness::options(&folder, Setup::default(), &clock);
         let (store, closed) = sqlite::open(options).unwrap();
-        let spec = |target| clerk_relay::store::TargetSpec {
-            name: name(target),
-            start: clerk_relay::lifecycle::Start::Now,
-            url_digest: String::new(),
-        };
-        store.declare(&[spec("app"), spec("crm"), spec("off")]).await.unwrap();
-        live(&store, &clock, seed, 700).await;
+        store.declare(&specs()).await.unwrap();
+        live(&store, &clock, seed, EVENTS).await;
         assert!(!in_files(&folder, SECRET).is_empty());
         let before = others(&store, Payload::Kept).await;
-        assert!(erase(&store, &clock).await > 20);
+        assert!(erase(&store, &clock).await > 10);
         assert_eq!(in_files(&folder, SECRET), [], "seed {seed}");
         assert_eq!(others(&store, Payload::Erased).await, before);
         assert!(!in_files(&folder, OTHER).is_empty());
@@ -155,4 +164,82 @@ async fn the_files_of_a_sqlite_store_hold_nothing_of_it() {
         closed.wait().await;
         assert_eq!(in_files(&folder, SECRET), [], "seed {seed}, closed");
     }
+}
+
+/// The content of every key as Redis writes it to disk, deleted entries of the log included.
+async fn in_keys(server: &RedisServer, text: &str) -> Vec<(String, usize)> {
+    let Value::Array(keys) = server.command(&["KEYS", "*"]).await else { panic!("KEYS lists") };
+    let mut found = Vec::new();
+    for key in keys {
+        let Value::BulkString(key) = key else { panic!("a key is text") };
+        let key = String::from_utf8(key).unwrap();
+        let Value::BulkString(dump) = server.command(&["DUMP", &key]).await else { continue };
+        let count = count(&dump, text) + count(key.as_bytes(), text);
+        found.extend((count > 0).then_some((key, count)));
+    }
+    found
+}
+
+#[tokio::test]
+async fn the_keys_of_a_redis_store_hold_nothing_of_it() {
+    for seed in seeds() {
+        let server = RedisServer::start_with(&["--rdbcompression", "no"]).await; // text stays text in a dump
+        let clock = Clock::system();
+        let options = harness::redis_options(&server, Setup::default(), &clock);
+        let (store, closed) = redis_store::open(options).await.unwrap();
+        let store: std::sync::Arc<dyn Store> = std::sync::Arc::new(store);
+        store.declare(&specs()).await.unwrap();
+        live(&*store, &clock, seed, EVENTS).await;
+        assert!(!in_keys(&server, SECRET).await.is_empty());
+        let before = others(&*store, Payload::Kept).await;
+        assert!(erase(&*store, &clock).await > 10);
+        assert_eq!(in_keys(&server, SECRET).await, [], "seed {seed}");
+        assert_eq!(others(&*store, Payload::Erased).await, before);
+        assert!(!in_keys(&server, OTHER).await.is_empty());
+        // What has not reached them takes the others from where they are now.
+        let wanted = ClaimWanted { leases_max: 1_000, bytes_max: usize::MAX, ..wanted("off") };
+        let mut given = Vec::new();
+        loop {
+            let leases = store.claim(wanted.clone()).await.unwrap().leases;
+            if leases.is_empty() {
+                break;
+            }
+            given.extend(harness::ids(&leases));
+        }
+        given.reverse();
+        assert_eq!(given, before, "seed {seed}");
+        drop(store);
+        tokio::time::timeout(MINUTE, closed.wait()).await.unwrap();
+    }
+}
+
+/// The append-only file holds it until it is rewritten, as docs/security.md says.
+#[tokio::test]
+async fn a_rewrite_takes_it_out_of_the_append_only_file() {
+    let server = RedisServer::start_with(&["--rdbcompression", "no"]).await;
+    let clock = Clock::system();
+    let (store, closed) =
+        redis_store::open(harness::redis_options(&server, Setup::default(), &clock)).await.unwrap();
+    let store: std::sync::Arc<dyn Store> = std::sync::Arc::new(store);
+    store.declare(&specs()).await.unwrap();
+    live(&*store, &clock, 7, 60).await;
+    erase(&*store, &clock).await;
+    assert!(in_folder(server.folder(), SECRET) > 0);
+    server.command(&["BGREWRITEAOF"]).await;
+    while server.info("aof_rewrite_in_progress").await.as_deref() != Some("0") {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(in_folder(server.folder(), SECRET), 0);
+    drop(store);
+    tokio::time::timeout(MINUTE, closed.wait()).await.unwrap();
+}
+
+fn in_folder(folder: &std::path::Path, text: &str) -> usize {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries
+        .map(|path| match path.is_dir() {
+            true => in_folder(&path, text),
+            false => std::fs::read(&path).map_or(0, |bytes| count(&bytes, text)),
+        })
+        .sum()
 }

@@ -5,9 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clerk_relay::clock::Clock;
+use clerk_relay::event::Subject;
 use clerk_relay::lifecycle::{DeadReason, SkipReason, Start, Transition};
 use clerk_relay::store::ledger::{Refusal, RefusalQuery};
-use clerk_relay::store::query::{DeliveryQuery, EventQuery, EventRef, Page, Redrive, RedriveAction};
+use clerk_relay::store::query::{
+    DeliveryQuery, Erase, EventQuery, EventRef, Mode, Page, Redrive, RedriveAction,
+};
 use clerk_relay::store::redis::{self, Options};
 use clerk_relay::store::{ClaimScope, ClaimWanted, Control, PauseReason, Settle, Store, TargetSpec, Turn};
 
@@ -65,6 +68,7 @@ async fn the_documented_rights_are_enough_for_everything() {
     drop(store.claim(few("old")).await.unwrap());
     settle_all(&*store, older, Transition::Die(DeadReason::TooOld)).await;
     look_and_turn(&*store).await;
+    erase(&*store, &clock).await;
     store.declare(&[spec("app"), spec("crm")]).await.unwrap();
     store.control(&name("old"), Control::Forget).await.unwrap();
     store.tick().await.unwrap();
@@ -74,12 +78,21 @@ async fn the_documented_rights_are_enough_for_everything() {
     tokio::time::timeout(MINUTE, closed.wait()).await.unwrap();
 }
 
-async fn look_and_turn(store: &dyn Store) {
-    store.overview().await.unwrap();
-    store.events(EventQuery::default(), Page::first(10)).await.unwrap();
-    store.event(EventRef::SvixId("msg_1".to_owned())).await.unwrap();
-    store.deliveries(DeliveryQuery::default(), Page::first(10)).await.unwrap();
-    let refusal = Refusal {
+async fn erase(store: &dyn Store, clock: &Clock) {
+    let refusal = Refusal { svix_id: Some("msg_1".to_owned()), ..refusal() };
+    store.refusals(RefusalQuery::Append(vec![refusal])).await.unwrap();
+    let erase = Erase {
+        subject: Subject::of("user_1").unwrap(),
+        as_of: clock.now(),
+        mode: Mode::Apply,
+        max: 100,
+        after: None,
+    };
+    assert!(store.erase(erase).await.unwrap().events > 0);
+}
+
+fn refusal() -> Refusal {
+    Refusal {
         at: Clock::system().now(),
         source: None,
         status: 401,
@@ -89,8 +102,15 @@ async fn look_and_turn(store: &dyn Store) {
         svix_id: None,
         user_agent: None,
         body_bytes: 0,
-    };
-    store.refusals(RefusalQuery::Append(vec![refusal])).await.unwrap();
+    }
+}
+
+async fn look_and_turn(store: &dyn Store) {
+    store.overview().await.unwrap();
+    store.events(EventQuery::default(), Page::first(10)).await.unwrap();
+    store.event(EventRef::SvixId("msg_1".to_owned())).await.unwrap();
+    store.deliveries(DeliveryQuery::default(), Page::first(10)).await.unwrap();
+    store.refusals(RefusalQuery::Append(vec![refusal()])).await.unwrap();
     assert_eq!(store.refusals(RefusalQuery::List(Page::first(10))).await.unwrap().rows.len(), 1);
     for action in [RedriveAction::Retry, RedriveAction::Replay, RedriveAction::Cancel] {
         store.redrive(Redrive { max: 2, ..harness::redrive(action) }).await.unwrap();
