@@ -7,6 +7,7 @@ pub mod interleaving;
 mod breaking;
 mod claiming;
 mod controls;
+mod erased_log;
 mod erasing;
 mod keeping;
 mod listing;
@@ -140,17 +141,18 @@ laws! {
     erasing:
         the_payload_goes_and_the_facts_stay
         what_is_unfinished_or_dead_ends_cancelled
-        a_target_that_has_not_reached_it_never_gets_it
-        its_neighbours_in_the_log_are_delivered_all_the_same
         a_parked_follower_is_let_go
         what_is_in_flight_ends_with_its_attempt
         what_is_taken_over_is_not_sent_again
         nothing_brings_it_back
-        a_target_that_comes_back_does_not_get_it
         what_came_later_and_what_others_did_is_untouched
         steps_go_on_where_they_stopped_and_may_be_repeated
         refusals_of_its_id_go
-        its_facts_go_with_their_retention
-        a_dead_letter_beyond_its_retention_is_erased_too
         an_ordering_that_changes_later_meets_no_ghost;
+    erased_log:
+        a_target_that_has_not_reached_it_never_gets_it
+        its_neighbours_in_the_log_are_delivered_all_the_same
+        a_target_that_comes_back_does_not_get_it
+        its_facts_go_with_their_retention
+        a_dead_letter_beyond_its_retention_is_erased_too;
 }

@@ -90,8 +90,11 @@ enum Request {
     /// An operation, and how many bytes it brings.
     Work(Box<dyn Work>, usize),
     /// A moment for the file.
-    Rest(Rest, oneshot::Sender<Emptied>),
+    Rest(Resting),
 }
+
+/// Who asked for a moment for the file, and what for.
+type Resting = (Rest, oneshot::Sender<Emptied>);
 
 /// The handle to the thread. When the last one is dropped, the thread finishes.
 #[derive(Clone)]
@@ -122,7 +125,7 @@ impl Writer {
     /// [`StoreError::Unavailable`] where the thread has ended.
     pub async fn rest(&self, rest: Rest) -> Result<Emptied, StoreError> {
         let (reply, answer) = oneshot::channel();
-        self.queue.send(Request::Rest(rest, reply)).await.map_err(|_| StoreError::Unavailable(None))?;
+        self.queue.send(Request::Rest((rest, reply))).await.map_err(|_| StoreError::Unavailable(None))?;
         answer.await.map_err(|_| StoreError::Unavailable(None))
     }
 }
@@ -313,7 +316,7 @@ fn execute(conn: &Connection, sql: &str) -> Result<(), Failed> {
 /// Takes what is queued; where that is less than `company`, waits up to `patience` for more.
 fn gather(
     first: Request, requests: &mut mpsc::Receiver<Request>, company: usize, patience: Duration,
-) -> (Vec<Box<dyn Work>>, Vec<(Rest, oneshot::Sender<Emptied>)>) {
+) -> (Vec<Box<dyn Work>>, Vec<Resting>) {
     let (mut batch, mut rests, mut bytes_sum) = (Vec::new(), Vec::new(), 0);
     let until = Instant::now() + patience;
     let mut request = Some(first);
@@ -323,7 +326,7 @@ fn gather(
                 batch.push(work);
                 bytes_sum += bytes;
             }
-            Request::Rest(rest, reply) => rests.push((rest, reply)),
+            Request::Rest(resting) => rests.push(resting),
         }
         if batch.len() >= BATCH_MAX || rests.len() >= BATCH_MAX || bytes_sum >= BATCH_BYTES_MAX {
             break;

@@ -106,12 +106,7 @@ impl Model {
         let ordered = target.ordered;
         let ready = target.deliveries.values().filter(|one| is_due(one)).count();
         let all = asked.leases_max >= 100 && !asked.one_by_bytes;
-        // What has not ended since the target was forgotten and came back is passed, and no new one.
-        let target = &self.targets[name];
-        let goes_on = |id: &EventId| {
-            target.deliveries.get(id).is_some_and(|one| !one.state.is_ended() && one.state != State::Dead)
-        };
-        let new_ones = target.unreached(&self.events).into_iter().filter(|id| !goes_on(id)).count();
+        let new_ones = self.targets[name].new_ones(&self.events);
         let available = ready + new_ones;
         let mut known = self.pass(name, claimed, seen, all);
         let target = self.target(name);

@@ -152,6 +152,12 @@ impl Target {
         events.iter().filter(|(id, one)| !one.erased && is_unreached(id)).map(|(id, _)| *id).collect()
     }
 
+    /// How many new ones it will get: what has not ended since it was forgotten and came back is passed, and no new one.
+    pub fn new_ones(&self, events: &BTreeMap<EventId, Event>) -> usize {
+        let goes_on = |one: &Delivery| !one.state.is_ended();
+        self.unreached(events).iter().filter(|id| !self.deliveries.get(id).is_some_and(goes_on)).count()
+    }
+
     pub fn count(&self, state: State) -> u64 {
         self.deliveries.values().filter(|one| one.state == state).count() as u64
     }
