@@ -142,9 +142,7 @@ pub async fn start(config: Config, options: Options) -> Result<Running, StartErr
         telemetry: telemetry.clone(),
     };
     flows.spawn(named("upkeep", upkeep::run(deps, shutdown.clone())));
-    let job_bell = JobBell::default();
-    let deps = jobs::Deps::new(store.clone(), job_bell.clone());
-    flows.spawn(named("jobs", jobs::run(deps, shutdown.clone())));
+    let job_bell = do_jobs(&mut flows, &store, &shutdown);
     let (leaving, counts) = (CancellationToken::new(), Arc::<ingress::Counts>::default());
     let readiness = Arc::new(Readiness::new(store.clone(), leaving.clone()));
     let tokens = config.admin.tokens.clone().into();
@@ -220,6 +218,14 @@ impl Running {
         }
         stopped
     }
+}
+
+/// Starts the flow that does jobs; the bell is for whoever starts one.
+fn do_jobs(flows: &mut JoinSet<&'static str>, store: &Arc<dyn Store>, shutdown: &Shutdown) -> JobBell {
+    let bell = JobBell::default();
+    let deps = jobs::Deps::new(store.clone(), bell.clone());
+    flows.spawn(named("jobs", jobs::run(deps, shutdown.clone())));
+    bell
 }
 
 async fn named(name: &'static str, flow: impl Future) -> &'static str {

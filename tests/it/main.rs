@@ -14,6 +14,7 @@ mod config_keys;
 mod config_redis;
 mod contract;
 mod ingress;
+mod jobs;
 mod kill;
 mod lifecycle;
 mod process;
