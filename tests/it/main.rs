@@ -25,6 +25,7 @@ mod redis_store;
 mod redis_proof;
 mod signature;
 mod sqlite;
+mod sqlite_upgrade;
 mod targets;
 mod upkeep;
 mod walk;
