@@ -136,8 +136,10 @@ async fn a_bulk_retry_keeps_its_rate(kind: &dyn Kind) {
 async fn without_a_rate_it_goes_on_at_once(kind: &dyn Kind) {
     let (lab, _) = with_dead(kind, 30).await;
     let id = asked(&lab, spec(JobAction::Retry, 0)).await.id;
-    round(&relay(&lab)).await;
+    let relay = relay(&lab);
+    round(&relay).await;
     assert_eq!((job(&lab, id).await.moved, job(&lab, id).await.state), (30, JobState::Done));
+    assert!(round(&relay).await > 10 * SECOND, "with nothing to do it looks seldom");
     assert_eq!(lab.claim("app").await.len(), 16, "all are due");
 }
 
