@@ -29,7 +29,7 @@ const HOLD: Duration = Duration::from_secs(15);
 const HOLD_LEFT_MIN: Duration = Duration::from_secs(10);
 /// Between two looks while nothing is to be done here: jobs that were asked of another relay, or lost by one. Those asked
 /// of this relay ring.
-const LOOK_EVERY: Duration = Duration::from_secs(15);
+const LOOK_EVERY: Duration = Duration::from_secs(20);
 /// Deliveries of one step: some 10 ms of either store.
 const STEP_DELIVERIES: u32 = 500;
 /// Events of one step of an erasure, each with a payload to be written over.
