@@ -24,6 +24,7 @@ use crate::event::{EventId, TargetName};
 use crate::http;
 use crate::lifecycle::breaker::RECOVERY_SPREAD;
 use crate::shutdown::Shutdown;
+use crate::store::job::asking::JobBell;
 use crate::store::ledger::RefusalQuery;
 use crate::store::query::{DeliveryQuery, EventDetail, EventLookup, EventRef, Mode, Redrive, RedriveAction};
 use crate::store::readiness::Readiness;
@@ -54,6 +55,8 @@ pub struct Deps {
     pub readiness: Arc<Readiness>,
     /// What it serves of what happens.
     pub telemetry: Telemetry,
+    /// Rung when a job is started here.
+    pub job_bell: JobBell,
 }
 
 /// Serves the API until told to stop.
