@@ -30,6 +30,8 @@ pub struct Scripts {
     pub sweep: Script,
     /// Counts what every target has.
     pub overview: Script,
+    /// Goes down lists of events.
+    pub listed: Script,
 }
 
 /// What a script may do when the server is at its memory limit.
@@ -64,6 +66,7 @@ impl Scripts {
             adopt: script!("adopt", Allowed),
             sweep: script!("sweep", Allowed),
             overview: script!("overview", Allowed),
+            listed: script!("listed", Allowed),
         }
     }
 }
@@ -96,6 +99,6 @@ mod tests {
             }
             checked += 1;
         }
-        assert_eq!(checked, 13);
+        assert_eq!(checked, 14);
     }
 }
