@@ -263,7 +263,7 @@ pub async fn events_are_found_by_what_their_payload_says(kind: &dyn Kind) {
             r#"{{"type":"{event_type}","data":{{"id":"user_1","email_addresses":[{{"email_address":"{email}"}}]}}}}"#
         )
     };
-    let mut add = async |event_type: &str, email: &str| {
+    let add = async |event_type: &str, email: &str| {
         new(lab.ingest("clerk", &lab.svix_id(), &body(event_type, email)).await)
     };
     let created = add("user.created", "jane@example.com").await;
