@@ -18,6 +18,7 @@ use super::fullness::Fullness;
 use super::held::Held;
 use super::keys::Keys;
 use super::link::{Link, LinkError};
+use super::news::Audience;
 use super::reply::{self, Odd};
 use super::scripts::Scripts;
 
@@ -39,6 +40,8 @@ pub struct Core {
     pub fullness: Fullness,
     /// Whether the server keeps what it answers.
     pub assurance: Assurance,
+    /// Whether anybody listens at other relays.
+    pub audience: Audience,
     /// What this relay declared last: declared again when the store has lost it, or others have changed.
     pub declared: Mutex<Declared>,
     /// Tells the flows of this process that there may be work; the other ends are those of [`super::Store::bell`].
@@ -68,8 +71,8 @@ pub struct Rules {
     pub dedupe_ms: i64,
     /// A mark lives for this long: at least as long as its event may be unfinished, so that it is found by its `svix-id`.
     pub mark_life_ms: i64,
-    /// A subject's list lives for this long after its last event.
-    pub subject_life_ms: i64,
+    /// A list of events lives for this long after its last event: until none of them can be needed any more.
+    pub list_life_ms: i64,
     /// A relay's lease.
     pub lease_ms: i64,
     /// Replicas that must have an event.
@@ -86,8 +89,8 @@ impl Rules {
             dead_letter_retention_ms: codes::millis(config.dead_letter_retention),
             dedupe_ms: codes::millis(dedupe),
             mark_life_ms: codes::millis(dedupe.max(options.wait_max)),
-            subject_life_ms: codes::millis(
-                config.retention.max(config.dead_letter_retention).max(options.wait_max),
+            list_life_ms: codes::millis(
+                options.wait_max.max(config.retention).saturating_add(config.dead_letter_retention),
             ),
             lease_ms: codes::millis(config.lease),
             wait_replicas: config.wait_replicas,
@@ -164,6 +167,7 @@ impl Core {
             held: Held::default(),
             fullness: Fullness::new(options.size_max_bytes),
             assurance: Assurance::new(options.config.durability),
+            audience: Audience::default(),
             declared: Mutex::default(),
             bell: watch::Sender::new(0),
             lease: AtomicU32::new(0),
