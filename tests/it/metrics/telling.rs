@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use crate::support::clerk::{Clerk, SECRET};
 use crate::support::receiver::{Receiver, Reply};
-use crate::support::relay::PATIENCE;
+use crate::support::relay::{PATIENCE, eventually};
 
 /// A relay in this process, with the target `app`.
 async fn start(folder: &TempDir, target: Value) -> Running {
@@ -156,7 +156,7 @@ async fn the_counts_of_the_last_seconds_are_in_the_store_after_a_stop() {
     }
     assert_eq!(running.stop().await, Stopped::Gracefully);
 
-    let (store, _closed) = sqlite::open(sqlite::Options {
+    let options = || sqlite::Options {
         path: folder.path().join("relay.db"),
         retention: PATIENCE,
         dead_letter_retention: PATIENCE,
@@ -165,8 +165,9 @@ async fn the_counts_of_the_last_seconds_are_in_the_store_after_a_stop() {
         memory: Memory::Allowed,
         clock: Clock::system(),
         max_page_count: None,
-    })
-    .unwrap();
+    };
+    // A child that another test starts at this moment holds a copy of the lock until it has become its program.
+    let (store, _closed) = eventually("the file is free", async || sqlite::open(options()).ok()).await;
     let tallies = store.stats(StatsQuery::Since(Clock::system().now().minus(PATIENCE * 2))).await.unwrap();
     let sum = |of: Counted, counter: Counter| {
         let rows = tallies.iter().filter(|tally| tally.of == of && tally.counter == counter);
