@@ -1,10 +1,11 @@
 //! The admin API: what happened to each event, and the few things an operator must be able to do about it. Stands
 //! beside the flow and knows only the store. JSON under `/api/v1`, errors as `{"error":{"code","message"}}`, lists
-//! paged by cursor. Payloads are not shown. Beside it `/health/live` and `/health/ready`.
+//! paged by cursor. Payloads are not shown. Beside it `/metrics`, `/health/live` and `/health/ready`.
 
 mod access;
 mod asked;
 mod health;
+mod metrics;
 mod problem;
 mod views;
 
@@ -66,7 +67,7 @@ pub async fn run(listener: TcpListener, deps: Deps, shutdown: Shutdown) {
 }
 
 fn router(deps: Deps) -> Router {
-    let readiness = deps.readiness.clone();
+    let (readiness, metrics) = (deps.readiness.clone(), metrics::routes(&deps));
     let api = Router::new()
         .route("/events", get(events))
         .route("/events/{event}", get(event))
@@ -88,6 +89,7 @@ fn router(deps: Deps) -> Router {
         .route("/health/ready", get(health::ready))
         .method_not_allowed_fallback(|| async { Problem::MethodNotAllowed })
         .with_state(readiness)
+        .merge(metrics)
         .nest("/api/v1", api)
         .fallback(|| async { Problem::NotFound("the API is under /api/v1") })
 }

@@ -38,7 +38,24 @@ impl<S: Sync> FromRequestParts<S> for Actor {
 /// # Errors
 /// The [`Problem`] to answer with.
 pub async fn check(
-    State(tokens): State<Arc<[AdminToken]>>, mut request: Request, next: Next,
+    State(tokens): State<Arc<[AdminToken]>>, request: Request, next: Next,
+) -> Result<Response, Problem> {
+    let needed = needed(request.method());
+    admit(&tokens, needed, request, next).await
+}
+
+/// The same for `/metrics`, which any token opens.
+///
+/// # Errors
+/// The [`Problem`] to answer with.
+pub async fn check_scrape(
+    State(tokens): State<Arc<[AdminToken]>>, request: Request, next: Next,
+) -> Result<Response, Problem> {
+    admit(&tokens, Scope::Metrics, request, next).await
+}
+
+async fn admit(
+    tokens: &[AdminToken], needed: Scope, mut request: Request, next: Next,
 ) -> Result<Response, Problem> {
     let headers = request.headers();
     if tokens.is_empty() {
@@ -46,7 +63,7 @@ pub async fn check(
     }
     let token = bearer(headers).and_then(|text| tokens.iter().find(|token| token.digest.matches(text)));
     let token = token.ok_or(Problem::Unauthorized)?;
-    if token.can < needed(request.method()) {
+    if token.can < needed {
         return Err(Problem::ReadOnly);
     }
     let actor = Actor(token.name.clone());

@@ -45,7 +45,9 @@ impl IntoResponse for Problem {
                 "unauthorized",
                 "send Authorization: Bearer with an admin token".to_owned(),
             ),
-            Self::ReadOnly => (StatusCode::FORBIDDEN, "read_only", "this token may only look".to_owned()),
+            Self::ReadOnly => {
+                (StatusCode::FORBIDDEN, "read_only", "this token's `can` does not cover this".to_owned())
+            }
             Self::NotLocal => (
                 StatusCode::FORBIDDEN,
                 "not_local",
