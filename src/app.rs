@@ -146,6 +146,7 @@ pub async fn start(config: Config, options: Options) -> Result<Running, StartErr
     let tokens = config.admin.tokens.clone().into();
     let deps = admin::Deps {
         store: store.clone(),
+        clock: clock.clone(),
         tokens,
         readiness: readiness.clone(),
         telemetry: telemetry.clone(),
