@@ -48,7 +48,7 @@ pub struct EventDetailJson {
     #[serde(flatten)]
     event: EventJson,
     #[serde(flatten)]
-    received: Option<ReceivedJson>,
+    received: ReceivedJson,
     payload_state: PayloadState,
     /// The body as JSON; null where `payload_state` says why.
     #[schema(required, value_type = Value)]
@@ -57,21 +57,26 @@ pub struct EventDetailJson {
     deliveries: Vec<DeliveryDetailJson>,
 }
 
-/// How an event came in; absent where it cannot be read any more.
-#[derive(Serialize, ToSchema)]
+/// How an event came in; all null where it cannot be read any more.
+#[derive(Default, Serialize, ToSchema)]
 struct ReceivedJson {
-    received_at: Time,
+    #[schema(required)]
+    received_at: Option<Time>,
     /// When the sender made it.
-    born_at: Time,
+    #[schema(required)]
+    born_at: Option<Time>,
     /// From then to its receipt.
-    late_ms: u64,
+    #[schema(required)]
+    late_ms: Option<u64>,
     /// When the sender made the attempt that arrived.
-    signed_at: Time,
+    #[schema(required)]
+    signed_at: Option<Time>,
     /// The Clerk instance that sent it.
     #[schema(required)]
     instance_id: Option<String>,
     /// The fingerprint of the secret that matched.
-    secret: String,
+    #[schema(required)]
+    secret: Option<String>,
     #[schema(required)]
     remote: Option<String>,
     #[schema(required)]
@@ -81,12 +86,12 @@ struct ReceivedJson {
 impl From<&Event> for ReceivedJson {
     fn from(event: &Event) -> Self {
         Self {
-            received_at: Time(event.received_at),
-            born_at: Time(event.born_at()),
-            late_ms: event.received_at.since(event.born_at()).as_millis() as u64,
-            signed_at: Time(event.signed_at),
+            received_at: Some(Time(event.received_at)),
+            born_at: Some(Time(event.born_at())),
+            late_ms: Some(event.received_at.since(event.born_at()).as_millis() as u64),
+            signed_at: Some(Time(event.signed_at)),
             instance_id: event.instance_id.as_deref().map(str::to_owned),
-            secret: event.secret_id.to_string(),
+            secret: Some(event.secret_id.to_string()),
             remote: event.remote.as_deref().map(str::to_owned),
             user_agent: event.user_agent.as_deref().map(str::to_owned),
         }
@@ -122,7 +127,7 @@ impl EventDetailJson {
     /// The event with as much of its payload as `shown` says.
     pub fn of(detail: EventDetail, shown: Shown) -> Self {
         let (payload_state, payload) = payload(&detail, shown);
-        let received = detail.event.as_ref().map(ReceivedJson::from);
+        let received = detail.event.as_ref().map(ReceivedJson::from).unwrap_or_default();
         let deliveries = detail.deliveries.into_iter().map(DeliveryDetailJson::from).collect();
         Self { event: detail.meta.into(), received, payload_state, payload, deliveries }
     }
