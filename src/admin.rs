@@ -10,7 +10,7 @@ mod asked;
 mod deliveries;
 mod events;
 mod health;
-//JOBS mod jobs;
+mod jobs;
 mod noted;
 mod openapi;
 mod problem;
@@ -38,6 +38,7 @@ use crate::config::AdminToken;
 use crate::http;
 use crate::shutdown::Shutdown;
 use crate::store::Store;
+use crate::store::job::asking::JobBell;
 use crate::store::readiness::Readiness;
 use crate::telemetry::Telemetry;
 
@@ -65,6 +66,8 @@ pub struct Deps {
     pub readiness: Arc<Readiness>,
     /// What it serves of what happens.
     pub telemetry: Telemetry,
+    /// Rung when a job is started here.
+    pub job_bell: JobBell,
 }
 
 /// What a route that only looks answers.
@@ -102,7 +105,7 @@ fn api() -> OpenApiRouter<Deps> {
     OpenApiRouter::new()
         .merge(events::routes())
         .merge(deliveries::routes())
-        //JOBS .merge(jobs::routes())
+        .merge(jobs::routes())
         .merge(targets::routes())
         .merge(records::routes())
         .routes(routes!(stats::stats))

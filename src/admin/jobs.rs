@@ -23,7 +23,7 @@ use super::views::job::JobJson;
 use super::{Answer, Deps};
 use crate::event::Subject;
 use crate::store::job::asking::{self, Cancelled, Started};
-use crate::store::job::{Job, JobAction, JobSpec};
+use crate::store::job::{Job, JobAction, JobSpec, JobState};
 use crate::store::query::{DeliveryQuery, Mode, Paged};
 
 /// How long a dry run is waited for, so that most answer with their count; below the deadline of a whole request.
@@ -131,13 +131,13 @@ async fn cancel(
     actor: Actor, Shared(deps): Shared<Deps>, Named(job): Named<String>, _: Params<Nothing>,
 ) -> Answer<JobJson> {
     let job = asking::find(&*deps.store, parsed("job", &job)?).await?.ok_or(NO_JOB)?;
-    if job.state != crate::store::job::JobState::Running {
+    if job.state != JobState::Running {
         return Err(already_ended(&job));
     }
     let detail = format!("{} after {}", job.spec.action.as_str(), job.moved);
     let deed = Deed { action: "job.cancelled", object: job.id.to_string(), detail };
     noted(&deps, &actor, deed, async {
-        match asking::cancel(&*deps.store, &deps.jobs, job.id).await? {
+        match asking::cancel(&*deps.store, &deps.job_bell, job.id).await? {
             Cancelled::Now(job) => Ok(Json(job.into())),
             Cancelled::Before(job) => Err(already_ended(&job)),
             Cancelled::Unknown => Err(NO_JOB),
@@ -159,14 +159,14 @@ async fn start(deps: &Deps, actor: &Actor, action: JobAction, wish: Wish) -> Acc
         Mode::Apply => noted(deps, actor, deed, create(deps, spec)).await?,
         Mode::Count => {
             let job = create(deps, spec).await?;
-            asking::ended(&*deps.store, &deps.jobs, job.id, COUNT_WAIT).await?.unwrap_or(job)
+            asking::ended(&*deps.store, &deps.job_bell, job.id, COUNT_WAIT).await?.unwrap_or(job)
         }
     };
     Ok((StatusCode::ACCEPTED, Json(job.into())))
 }
 
 async fn create(deps: &Deps, spec: JobSpec) -> Result<Job, Problem> {
-    match asking::start(&*deps.store, &deps.jobs, spec).await? {
+    match asking::start(&*deps.store, &deps.job_bell, spec).await? {
         Started::New(job) | Started::Twin(job) => Ok(job),
         Started::Full => Err(Problem::Conflict(
             "too_many_jobs",

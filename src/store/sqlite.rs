@@ -8,12 +8,14 @@ mod abandoned;
 mod attempts;
 mod boot;
 mod breaker;
+mod capped;
 mod checkpoint;
 mod claim;
 mod codes;
 mod disk;
 mod fault;
 mod ingest;
+mod jobs;
 mod lanes;
 mod ledger;
 mod lists;
@@ -26,6 +28,7 @@ mod schema;
 mod select;
 mod settle;
 mod sweep;
+mod tallies;
 mod targets;
 mod writer;
 
@@ -146,6 +149,8 @@ pub struct SqliteStore {
     bell: Arc<watch::Sender<u64>>,
     rules: Arc<notes::Rules>,
     durability: Durability,
+    /// For what is asked of readers; the writer has its own handle.
+    clock: Clock,
 }
 
 /// Resolves when the last handle is gone, the log is written back and the file is free for another relay.
@@ -176,7 +181,7 @@ pub fn open(options: Options) -> Result<(SqliteStore, Closed), OpenError> {
     let thread = writer::Thread {
         conn,
         hold,
-        clock,
+        clock: clock.clone(),
         rules: rules.clone(),
         notes,
         abandoned: Arc::default(),
@@ -184,7 +189,7 @@ pub fn open(options: Options) -> Result<(SqliteStore, Closed), OpenError> {
         checkpoints: checkpoint::Checkpoints::default(),
     };
     let (writer, closed) = writer::start(thread)?;
-    Ok((SqliteStore { writer, readers, bell, rules: Arc::new(rules), durability }, Closed(closed)))
+    Ok((SqliteStore { writer, readers, bell, rules: Arc::new(rules), durability, clock }, Closed(closed)))
 }
 
 /// Bytes that an operation without a frame writes, roughly.

@@ -8,6 +8,7 @@ mod breaking;
 mod claiming;
 mod controls;
 mod keeping;
+mod ledger;
 mod listing;
 mod ordering;
 mod redriving;
@@ -136,4 +137,15 @@ laws! {
         a_sweep_is_bounded_and_goes_on
         marks_go_after_their_window
         counts_stay_right_after_a_sweep;
+    ledger:
+        the_audit_is_listed_newest_first
+        the_audit_keeps_its_cap
+        the_texts_of_the_audit_are_cut
+        a_job_is_made_once
+        of_many_who_ask_for_one_job_one_makes_it
+        few_jobs_are_unfinished_at_a_time
+        old_jobs_make_room_for_new_ones
+        a_job_is_put_only_under_its_revision
+        tallies_add_up_minute_by_minute
+        old_tallies_are_dropped;
 }

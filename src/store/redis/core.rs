@@ -4,9 +4,10 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use redis::Value;
 use tokio::sync::watch;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::event::TargetName;
 use crate::store::{StoreError, TargetSpec};
 
@@ -17,6 +18,7 @@ use super::fullness::Fullness;
 use super::held::Held;
 use super::keys::Keys;
 use super::link::{Link, LinkError};
+use super::reply::{self, Odd};
 use super::scripts::Scripts;
 
 /// What every part of the store works with.
@@ -223,6 +225,19 @@ impl Core {
     /// The arguments that every script for one target begins with: the clock's offset, the target (its group), our lease.
     pub fn opening(&self, target: &TargetName) -> Vec<Vec<u8>> {
         vec![codes::arg(self.clock.offset_ms()), codes::arg(target), codes::arg(self.lease())]
+    }
+
+    /// The store's present, from the server's answer to `TIME`.
+    ///
+    /// # Errors
+    /// Where it is no such answer.
+    pub fn time(&self, reply: Value) -> Result<Timestamp, Odd> {
+        const WHAT: &str = "the time";
+        let Ok([secs, micros]) = <[Value; 2]>::try_from(reply::array(reply, WHAT)?) else {
+            return Err(Odd(WHAT));
+        };
+        let (secs, micros): (i64, i64) = (reply::number(secs, WHAT)?, reply::number(micros, WHAT)?);
+        Ok(Timestamp::from_ms(secs * 1000 + micros / 1000 + self.clock.offset_ms()))
     }
 
     /// Rings the bell in this process.

@@ -2,6 +2,7 @@
 //! script is atomic over all that it needs, in a cluster too. Names of people's making stand last in a key, or are
 //! checked names that cannot hold a `:`.
 
+use crate::clock::Timestamp;
 use crate::event::{SourceName, TargetName};
 
 /// The keys of one store.
@@ -74,6 +75,21 @@ impl Keys {
     /// LIST: the newest refusals, newest first.
     pub fn refusals(&self) -> Vec<u8> {
         self.key("refusals")
+    }
+
+    /// LIST: the newest audit entries, newest first.
+    pub fn audit(&self) -> Vec<u8> {
+        self.key("audit")
+    }
+
+    /// HASH: a job's number → its revision, when it was changed, its document.
+    pub fn jobs(&self) -> Vec<u8> {
+        self.key("jobs")
+    }
+
+    /// HASH: what was counted in the minute that begins then: whom and what → how many.
+    pub fn tally(&self, minute: Timestamp) -> Vec<u8> {
+        self.key(&format!("tally:{}", minute.as_ms()))
     }
 
     /// Channel: rung when there may be work, or a control changed.

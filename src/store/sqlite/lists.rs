@@ -1,13 +1,11 @@
-//! The lists that people look at: events, one event with everything that happened to it, deliveries, refusals.
+//! The lists that people look at: events, one event with everything that happened to it, and deliveries.
 
 use bytes::Bytes;
 use rusqlite::types::Value;
-use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter};
+use rusqlite::{Connection, OptionalExtension as _, Row, params_from_iter};
 
-use crate::clock::Timestamp;
 use crate::event::frame;
 use crate::lifecycle::State;
-use crate::store::ledger::Refusal;
 use crate::store::query::{
     Cursor, DeliveryDetail, DeliveryQuery, DeliveryView, EventDetail, EventLookup, EventMeta, EventQuery,
     EventRef, Page, Paged, Payload,
@@ -18,14 +16,9 @@ use super::codes;
 use super::fault::Fault;
 use super::select::{self, From, Place, Selection};
 use super::targets::{self, Standing};
-use super::writer::Tx;
 
 /// Rows that one page looks at, some 0.1 s; where few of them fit, the page is short and tells where to go on.
 const LOOKED_AT_MAX: usize = 20_000;
-/// Refusals kept, the newest.
-const REFUSALS_KEPT: i64 = 1_000;
-/// Characters kept of each text of a refusal: it comes from whoever can reach us.
-const REFUSAL_TEXT_MAX: usize = 500;
 
 macro_rules! meta_columns {
     () => {
@@ -163,69 +156,4 @@ pub fn deliveries(
     let (found, next) = select::select(conn, &selection)?;
     let next = next.map(|place| select::cursor(conn, place)).transpose()?;
     Ok(Paged { rows: found.into_iter().filter_map(|found| Some(found.view()?.1)).collect(), next })
-}
-
-/// Appends refusals, oldest first, and drops the oldest ones beyond the cap.
-///
-/// # Errors
-/// Where SQLite fails.
-pub fn append_refusals(tx: &Tx<'_>, refusals: &[Refusal]) -> Result<(), Fault> {
-    let mut insert =
-        tx.conn.prepare_cached("INSERT INTO refusal VALUES (NULL, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")?;
-    let cut = |text: &str| text.chars().take(REFUSAL_TEXT_MAX).collect::<String>();
-    let skipped = refusals.len().saturating_sub(REFUSALS_KEPT as usize); // they would be dropped at once
-    for refusal in &refusals[skipped..] {
-        insert.execute(params![
-            refusal.at.as_ms(),
-            refusal.source.as_ref().map(|source| source.as_str()),
-            refusal.status,
-            cut(&refusal.code),
-            cut(&refusal.cause),
-            refusal.remote.as_deref().map(cut),
-            refusal.svix_id.as_deref().map(cut),
-            refusal.user_agent.as_deref().map(cut),
-            i64::try_from(refusal.body_bytes).unwrap_or(i64::MAX),
-        ])?;
-    }
-    tx.conn
-        .prepare_cached("DELETE FROM refusal WHERE number <= (SELECT max(number) FROM refusal) - ?1")?
-        .execute([REFUSALS_KEPT])?;
-    Ok(())
-}
-
-/// Refusals, newest first.
-///
-/// # Errors
-/// Where SQLite fails.
-pub fn refusals(conn: &Connection, page: &Page) -> Result<Paged<Refusal>, Fault> {
-    let below = match page.cursor() {
-        None => i64::MAX,
-        Some(Cursor::Number(number)) => i64::try_from(*number).unwrap_or(i64::MAX),
-        Some(Cursor::Event(_) | Cursor::Delivery(..)) => 0, // a cursor of another list
-    };
-    let mut statement = conn.prepare_cached(
-        "SELECT number, at, source, status, code, cause, remote, svix_id, user_agent, body_bytes FROM refusal \
-         WHERE number < ?1 ORDER BY number DESC LIMIT ?2",
-    )?;
-    let mut rows = statement.query([below, i64::from(page.rows_max()) + 1])?;
-    let (mut found, mut last) = (Vec::new(), None);
-    while let Some(row) = rows.next()? {
-        if found.len() == page.rows_max() as usize {
-            return Ok(Paged { rows: found, next: last.map(Cursor::Number) });
-        }
-        last = u64::try_from(row.get::<_, i64>(0)?).ok();
-        let source: Option<String> = row.get(2)?;
-        found.push(Refusal {
-            at: Timestamp::from_ms(row.get(1)?),
-            source: source.map(|name| name.parse()).transpose().map_err(|_| Fault::Unreadable("source"))?,
-            status: row.get(3)?,
-            code: row.get(4)?,
-            cause: row.get(5)?,
-            remote: row.get(6)?,
-            svix_id: row.get(7)?,
-            user_agent: row.get(8)?,
-            body_bytes: u64::try_from(row.get::<_, i64>(9)?).unwrap_or_default(),
-        });
-    }
-    Ok(Paged { rows: found, next: None })
 }
