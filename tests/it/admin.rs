@@ -5,6 +5,7 @@ mod access;
 mod bodies;
 mod deliveries;
 mod events;
+mod jobs;
 mod lists;
 mod openapi;
 mod refusing;
