@@ -69,7 +69,7 @@ pub async fn check(
 }
 
 /// Who makes this request, where it may be made.
-fn admit(tokens: &[AdminToken], method: &Method, headers: &HeaderMap) -> Result<Actor, Problem> {
+fn admit<'a>(tokens: &'a [AdminToken], method: &Method, headers: &HeaderMap) -> Result<Actor, Problem> {
     let scope = needed(method);
     if tokens.is_empty() {
         let local = Actor { name: "local".into(), can: Scope::Write };
@@ -77,7 +77,9 @@ fn admit(tokens: &[AdminToken], method: &Method, headers: &HeaderMap) -> Result<
     }
     let text = bearer(headers).ok_or(Problem::Unauthorized)?;
     // All are compared, so that the time does not tell which one matched.
-    let token = tokens.iter().filter(|token| token.digest.matches(text)).last();
+    let matching =
+        |found, token: &'a AdminToken| if token.digest.matches(text) { Some(token) } else { found };
+    let token = tokens.iter().fold(None, matching);
     let token = token.ok_or(Problem::Unauthorized)?;
     let actor = Actor { name: token.name.as_str().into(), can: token.can };
     if !actor.may(scope) {
@@ -118,14 +120,16 @@ fn authority(origin: &str) -> Option<&str> {
 
 fn is_local(headers: &HeaderMap) -> bool {
     let host = text(headers, header::HOST).is_some_and(is_loopback);
-    let origin = text(headers, header::ORIGIN).is_none_or(|origin| authority(origin).is_some_and(is_loopback));
+    let origin =
+        text(headers, header::ORIGIN).is_none_or(|origin| authority(origin).is_some_and(is_loopback));
     host && origin
 }
 
 /// Whether no browser sends this for a page that came from somewhere else.
 fn is_own_origin(headers: &HeaderMap) -> bool {
     let host = text(headers, header::HOST);
-    text(headers, header::ORIGIN).is_none_or(|origin| authority(origin).is_some() && authority(origin) == host)
+    text(headers, header::ORIGIN)
+        .is_none_or(|origin| authority(origin).is_some() && authority(origin) == host)
 }
 
 fn is_loopback(authority: &str) -> bool {

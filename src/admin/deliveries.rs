@@ -85,7 +85,8 @@ async fn retry(
         State::Dead | State::Waiting => RedriveAction::Retry,
         State::Delivered | State::Skipped | State::Cancelled if wish.again => RedriveAction::Replay,
         State::Delivered | State::Skipped | State::Cancelled => {
-            let message = format!("this delivery is {}; send \"again\": true to repeat it", view.state.as_str());
+            let message =
+                format!("this delivery is {}; send \"again\": true to repeat it", view.state.as_str());
             return Err(Problem::Conflict("already_ended", message));
         }
         State::Queued | State::InFlight | State::Parked => {

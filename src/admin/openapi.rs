@@ -31,7 +31,9 @@ pub fn frame() -> OpenApi {
     let scheme = SecurityScheme::Http(
         Http::builder()
             .scheme(HttpAuthScheme::Bearer)
-            .description(Some("A token of `admin.tokens`: one that can `read` for GET, one that can `write` for all."))
+            .description(Some(
+                "A token of `admin.tokens`: one that can `read` for GET, one that can `write` for all.",
+            ))
             .build(),
     );
     let components = ComponentsBuilder::new()

@@ -107,7 +107,9 @@ impl Problem {
         let fixed = match self {
             Self::BadRequest(message) | Self::Conflict(_, message) => return message.clone(),
             Self::TooLarge(bytes_max) => return format!("a request's body is at most {bytes_max} bytes"),
-            Self::Forbidden(scope) => return format!("this token may not do this; it takes one that can {scope}"),
+            Self::Forbidden(scope) => {
+                return format!("this token may not do this; it takes one that can {scope}");
+            }
             Self::Store(error) => return error.to_string(),
             Self::NotFound(message) | Self::Busy(_, message) => message,
             Self::Unauthorized => "send Authorization: Bearer with an admin token",

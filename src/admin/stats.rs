@@ -249,8 +249,11 @@ mod tests {
         let since = first_minute(now);
         let last = since.as_ms() + 59 * MINUTE_MS;
         assert_eq!(last, 2 * 3_600_000 + 60_000);
-        let tallies =
-            [tally(last, Counter::Delivered, 2), tally(last, Counter::Delivered, 3), tally(0, Counter::Dead, 9)];
+        let tallies = [
+            tally(last, Counter::Delivered, 2),
+            tally(last, Counter::Delivered, 3),
+            tally(0, Counter::Dead, 9),
+        ];
         let stats = StatsJson::of(since, &tallies);
         let app = &stats.targets["app"];
         assert_eq!((app.delivered.len(), app.delivered[59], app.delivered[58]), (MINUTES, 5, 0));

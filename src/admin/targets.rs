@@ -41,9 +41,7 @@ pub fn routes() -> OpenApiRouter<Deps> {
     responses((status = 200, description = "All targets", body = OverviewJson), answers::Always))]
 async fn targets(Shared(deps): Shared<Deps>, _: Params<Nothing>) -> Answer<OverviewJson> {
     let (overview, tallies) = (deps.store.overview().await?, last_hour(&deps).await?);
-    let attempts = |target: &TargetOverview| {
-        Attempts::among(&tallies, &Counted::Target(target.name.clone()))
-    };
+    let attempts = |target: &TargetOverview| Attempts::among(&tallies, &Counted::Target(target.name.clone()));
     Ok(Json(OverviewJson::of(overview, attempts)))
 }
 

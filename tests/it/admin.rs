@@ -2,6 +2,7 @@
 //! everything else is refused in words.
 
 mod access;
+mod away;
 mod bodies;
 mod deliveries;
 mod events;
@@ -9,6 +10,7 @@ mod jobs;
 mod lists;
 mod openapi;
 mod refusing;
+mod secrets;
 mod targets;
 
 use clerk_relay::clock::Clock;

@@ -6,7 +6,9 @@ use std::time::Duration;
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, header};
 use bytes::Bytes;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize as _, Deserializer};
+use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::admin::problem::Problem;
@@ -62,5 +64,21 @@ fn declared(headers: &HeaderMap) -> Result<(), Problem> {
 }
 
 fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
-    serde_json::from_slice(bytes).map_err(|error| Problem::BadRequest(format!("the body: {error}")))
+    let bad = |error: serde_json::Error| Problem::BadRequest(format!("the body: {error}"));
+    let value: Value = serde_json::from_slice(bytes).map_err(bad)?;
+    object(value).map_err(bad)
+}
+
+/// An object, or `null`, as `T`. Serde would also take an array for the fields of a struct in their order, and so an
+/// empty one for a filter without conditions.
+///
+/// # Errors
+/// Any other JSON, and fields that are not those of `T`.
+pub fn object<'de, T: DeserializeOwned, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
+    match Value::deserialize(deserializer)? {
+        value @ (Value::Object(_) | Value::Null) => T::deserialize(value).map_err(D::Error::custom),
+        Value::Array(_) | Value::String(_) | Value::Number(_) | Value::Bool(_) => {
+            Err(D::Error::custom("expected an object"))
+        }
+    }
 }

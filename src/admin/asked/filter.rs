@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
+use super::body::object;
 use super::{instant, not_empty, optional, subject};
 use crate::admin::problem::Problem;
 use crate::admin::views::StateWord;
@@ -15,6 +16,7 @@ use crate::store::query::{DeliveryQuery, Mode};
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct JobBody {
+    #[serde(deserialize_with = "object")]
     filter: Filter,
     /// Only count.
     #[serde(default)]
@@ -58,6 +60,7 @@ pub struct Filter {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReplayBody {
+    #[serde(deserialize_with = "object")]
     filter: ReplayFilter,
     /// Only count.
     #[serde(default)]

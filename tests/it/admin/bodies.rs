@@ -20,7 +20,9 @@ async fn a_body_that_is_not_json_of_the_known_fields_is_refused() {
         let request = request(&relay, Method::POST, path).header("content-type", content_type);
         answer(request.body(body.to_owned())).await
     };
-    for body in ["{", "[]", "7", "\"again\"", "{\"again\":1}", "{\"seen\":\"now\"}", "{\"agian\":true}", "{} {}"] {
+    for body in
+        ["{", "[]", "7", "\"again\"", "{\"again\":1}", "{\"seen\":\"now\"}", "{\"agian\":true}", "{} {}"]
+    {
         let message = refusal(sent("application/json", body).await, 400, "bad_request");
         assert!(message.contains("the body"), "{body}: {message}");
     }

@@ -69,7 +69,10 @@ async fn a_bulk_retry_is_followed_to_its_end(stage: Stage) {
     let ids = dead(&relay, 4).await;
     let body = json!({ "filter": { "target": "app" }, "rate": "600/m" });
     let (status, job) = post(&relay, "retries", &body).await;
-    assert_eq!((&job["action"], &job["rate"], &job["by"]), (&json!("retry"), &json!("10/s"), &json!("local")));
+    assert_eq!(
+        (&job["action"], &job["rate"], &job["by"]),
+        (&json!("retry"), &json!("10/s"), &json!("local"))
+    );
     let job = done(&relay, number((status, job))).await;
     assert_eq!((&job["moved"], &job["total"]), (&json!(4), &json!(4)));
     for id in &ids {
@@ -139,6 +142,9 @@ async fn a_job_that_cannot_be_understood_is_refused_and_not_started() {
     let relay = home.start(&config("http://127.0.0.1:9/"));
     for (body, named) in [
         (json!({}), "filter"),
+        (json!({ "filter": [] }), "object"),
+        (json!({ "filter": null }), "null"),
+        (json!([{}]), "object"),
         (json!({ "filter": {}, "dryrun": true }), "dryrun"),
         (json!({ "filter": { "where": "x" } }), "where"),
         (json!({ "filter": { "states": ["asleep"] } }), "asleep"),

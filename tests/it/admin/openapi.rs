@@ -60,8 +60,7 @@ async fn the_relay_does_what_its_document_says(stage: Stage) {
     std::fs::write(&file, known).unwrap();
     let document = format!("{}/openapi.json", relay.admin);
     let report = tokio::task::spawn_blocking(move || {
-        let program =
-            std::env::var("CLERK_RELAY_SCHEMATHESIS").unwrap_or_else(|_| "schemathesis".to_owned());
+        let program = std::env::var("CLERK_RELAY_SCHEMATHESIS").unwrap_or_else(|_| "schemathesis".to_owned());
         let mut run = Command::new(&program);
         run.args(["--config-file", &file.display().to_string(), "run", &document]);
         run.args(["--header", &format!("Authorization: Bearer {WRITE}"), "--checks", "all"]);
