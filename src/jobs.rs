@@ -29,15 +29,15 @@ const HOLD: Duration = Duration::from_secs(15);
 const HOLD_LEFT_MIN: Duration = Duration::from_secs(10);
 /// Between two looks while nothing is to be done here: jobs that were asked of another relay, or lost by one. Those asked
 /// of this relay ring.
-const LOOK_EVERY: Duration = Duration::from_secs(15);
+const LOOK_EVERY: Duration = Duration::from_secs(20);
 /// Deliveries of one step: some 10 ms of either store.
 const STEP_DELIVERIES: u32 = 500;
 /// Events of one step of an erasure, each with a payload to be written over.
 const STEP_EVENTS: u32 = 100;
 /// Between two passes of an erasure, while something is in flight.
 const PASS_PAUSE: Duration = Duration::from_secs(1);
-/// Passes of an erasure: some ten minutes, longer than any attempt. What is in flight then was claimed after the
-/// erasure, and no longer holds a payload.
+/// Passes of an erasure, some ten minutes: longer than an attempt lasts, and the take-over of one whose relay has died.
+/// What is still in flight then is told in the log.
 const PASSES_MAX: u32 = 600;
 
 /// What the flow works with.
@@ -120,6 +120,11 @@ pub async fn run_once(deps: &Deps, shutdown: &Shutdown) -> Result<Duration, Stor
 async fn step(deps: &Deps, job: Job, now: Timestamp) -> Result<Duration, StoreError> {
     let Some((job, now)) = take(deps, job, now).await? else { return Ok(Duration::ZERO) };
     let done = work(&*deps.store, &job).await?;
+    write_down(deps, job, done, now).await
+}
+
+/// Puts what a step did, which was begun at `now`.
+async fn write_down(deps: &Deps, job: Job, done: Done, now: Timestamp) -> Result<Duration, StoreError> {
     let moved = done.moved;
     let next = after(&job, done, now);
     let JobAnswer { verdict, jobs, .. } = deps.store.jobs(JobQuery::Put(next)).await?;
@@ -259,4 +264,82 @@ async fn let_go(deps: &Deps) -> Result<(), StoreError> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::store::job::JobSpec;
+    use crate::store::job::asking::{Started, cancel, find, start};
+    use crate::store::query::DeliveryQuery;
+    use crate::store::sqlite::{self, Memory};
+
+    fn spec(action: JobAction, per_second: u32) -> JobSpec {
+        let (query, per_second) = (DeliveryQuery::default(), NonZeroU32::new(per_second));
+        JobSpec { action, query, mode: Mode::Apply, per_second, by: "ops".to_owned() }
+    }
+
+    fn at(ms: i64) -> Timestamp {
+        Timestamp::from_ms(ms)
+    }
+
+    fn done(moved: u64, in_flight: u64, next: Option<u64>) -> Done {
+        Done { moved, in_flight, next: next.map(Cursor::Number) }
+    }
+
+    #[test]
+    fn a_step_is_worth_its_share_of_the_rate() {
+        let of = |action, per_second| portion(&Job::new(1, spec(action, per_second), at(0)));
+        assert_eq!(of(JobAction::Retry, 0), (500, Duration::ZERO));
+        assert_eq!(of(JobAction::Retry, 1), (1, Duration::from_secs(1)));
+        assert_eq!(of(JobAction::Replay, 2_000), (500, Duration::from_millis(250)));
+        assert_eq!(of(JobAction::Erase, 400), (100, Duration::from_millis(250)));
+        let dry = JobSpec { mode: Mode::Count, ..spec(JobAction::Retry, 1) };
+        assert_eq!(portion(&Job::new(1, dry, at(0))), (500, Duration::ZERO));
+    }
+
+    #[test]
+    fn an_erasure_goes_on_until_nothing_is_in_flight() {
+        let mut job = Job::new(1, spec(JobAction::Erase, 0), at(0));
+        job = after(&job, done(100, 2, Some(7)), at(10));
+        assert_eq!((job.moved, job.in_flight, job.after.as_deref()), (100, 2, Some("7")));
+        assert_eq!((job.due_at, job.passes), (at(10), 0));
+        job = after(&job, done(20, 0, None), at(20));
+        assert_eq!((job.state, job.after.as_deref(), job.in_flight), (JobState::Running, None, 0));
+        assert_eq!((job.due_at, job.passes), (at(1_020), 1));
+        job = after(&job, done(0, 0, None), at(1_020));
+        assert_eq!((job.state, job.moved, job.passes), (JobState::Done, 120, 2));
+
+        let last = Job { passes: PASSES_MAX - 1, ..Job::new(1, spec(JobAction::Erase, 0), at(0)) };
+        let last = after(&last, done(0, 1, None), at(20));
+        assert_eq!((last.state, last.in_flight), (JobState::Done, 1), "but not for ever");
+    }
+
+    #[tokio::test]
+    async fn what_a_step_did_while_its_job_was_cancelled_is_counted() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let options = sqlite::Options {
+            path: folder.path().join("relay.db"),
+            retention: Duration::ZERO,
+            dead_letter_retention: Duration::ZERO,
+            dedupe: Duration::ZERO,
+            size_max_bytes: u64::MAX,
+            memory: Memory::Allowed,
+            clock: Clock::system(),
+            max_page_count: None,
+        };
+        let (store, _closed) = sqlite::open(options).expect("a store");
+        let deps = Deps::new(Arc::new(store), JobBell::default());
+        let started = start(&*deps.store, &deps.bell, spec(JobAction::Retry, 10)).await;
+        let Ok(Started::New(job)) = started else { panic!("{started:?}") };
+        let now = job.due_at;
+        let taken = take(&deps, job, now).await.expect("a store that answers");
+        let (job, now) = taken.expect("it is free");
+        let id = job.id;
+        cancel(&*deps.store, &deps.bell, id).await.expect("a store that answers");
+        write_down(&deps, job, done(10, 0, Some(7)), now).await.expect("a store that answers");
+        let job = find(&*deps.store, id).await.expect("a store that answers").expect("it is kept");
+        assert_eq!((job.state, job.moved, job.hold), (JobState::Cancelled, 10, None));
+    }
 }

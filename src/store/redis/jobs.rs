@@ -19,29 +19,15 @@ const WHAT: &str = "jobs";
 /// How often a creation is decided again because another job was made at the same moment.
 const CREATE_TRIES: u32 = 8;
 
-/// What was read at one moment.
-struct Kept {
-    now: Timestamp,
-    /// The number of the newest job that ever was.
-    last: u64,
-    /// Newest first.
-    jobs: Vec<Job>,
-}
-
-async fn all(core: &Core) -> Result<Kept, StoreError> {
-    let mut pipeline = redis::pipe();
-    // The number comes before the jobs: where a job is made in between, the number is the older one, and found out.
-    pipeline.cmd("TIME").cmd("HGET").arg(core.keys.meta()).arg(WHAT).cmd("HGETALL").arg(core.keys.jobs());
-    let replies = core.link.pipeline(Lane::Admin, &pipeline).await?;
-    let Ok([time, last, jobs]) = <[Value; 3]>::try_from(replies) else { return Err(Odd(WHAT).into()) };
-    let last = if last == Value::Nil { 0 } else { reply::number(last, WHAT)? };
+/// The jobs, newest first.
+fn newest_first(jobs: Value) -> Result<Vec<Job>, Odd> {
     let mut found = Vec::new();
     for (id, text) in reply::pairs(jobs, WHAT)? {
         // A newer release may have written what this one does not understand: it stays, and nobody here touches it.
         found.extend(read(&id, &reply::bytes(text, WHAT)?));
     }
     found.sort_unstable_by_key(|job| std::cmp::Reverse(job.id));
-    Ok(Kept { now: core.time(time)?, last, jobs: found })
+    Ok(found)
 }
 
 fn read(id: &[u8], text: &[u8]) -> Option<Job> {
@@ -62,8 +48,19 @@ fn doc(job: &Job) -> Result<Vec<u8>, Odd> {
 /// # Errors
 /// Where Redis cannot be reached.
 pub async fn list(core: &Core) -> Result<JobAnswer, StoreError> {
-    let Kept { now, jobs, .. } = all(core).await?;
-    Ok(JobAnswer { now, verdict: JobVerdict::Done, jobs })
+    let mut pipeline = redis::pipe();
+    pipeline.cmd("TIME").cmd("HGETALL").arg(core.keys.jobs());
+    let replies = core.link.pipeline(Lane::Admin, &pipeline).await?;
+    let Ok([time, jobs]) = <[Value; 2]>::try_from(replies) else { return Err(Odd(WHAT).into()) };
+    Ok(JobAnswer { now: core.time(time)?, verdict: JobVerdict::Done, jobs: newest_first(jobs)? })
+}
+
+/// The number of the newest job that ever was.
+async fn last(core: &Core) -> Result<u64, StoreError> {
+    let mut command = redis::cmd("HGET");
+    command.arg(core.keys.meta()).arg(WHAT);
+    let last = core.link.command(Lane::Admin, &command).await?;
+    Ok(if last == Value::Nil { 0 } else { reply::number(last, WHAT)? })
 }
 
 /// Makes a job, where it is admitted.
@@ -72,7 +69,8 @@ pub async fn list(core: &Core) -> Result<JobAnswer, StoreError> {
 /// Where Redis cannot be reached; asked again, a job that was made nevertheless is a twin.
 pub async fn create(core: &Core, spec: JobSpec) -> Result<JobAnswer, StoreError> {
     for _ in 0..CREATE_TRIES {
-        let Kept { now, last, jobs } = all(core).await?;
+        let last = last(core).await?; // before the jobs: one that is made in between is found out
+        let JobAnswer { now, jobs, .. } = list(core).await?;
         match admit(&jobs, last + 1, spec.clone(), now) {
             Admission::Full => return Ok(JobAnswer { now, verdict: JobVerdict::Full, jobs: Vec::new() }),
             Admission::Twin(twin) => {
