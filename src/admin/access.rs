@@ -35,7 +35,7 @@ impl Actor {
 
     /// [`Problem::Forbidden`] unless it may change things and see payloads whole.
     pub fn must_write(&self) -> Result<(), Problem> {
-        if self.may(Scope::Write) { Ok(()) } else { Err(Problem::Forbidden(word(Scope::Write))) }
+        if self.may(Scope::Write) { Ok(()) } else { Err(Problem::Forbidden(Scope::Write)) }
     }
 }
 
@@ -83,7 +83,7 @@ fn admit<'a>(tokens: &'a [AdminToken], method: &Method, headers: &HeaderMap) -> 
     let token = token.ok_or(Problem::Unauthorized)?;
     let actor = Actor { name: token.name.as_str().into(), can: token.can };
     if !actor.may(scope) {
-        return Err(Problem::Forbidden(word(scope)));
+        return Err(Problem::Forbidden(scope));
     }
     if scope == Scope::Write && !is_own_origin(headers) {
         return Err(Problem::ForeignOrigin);
@@ -94,14 +94,6 @@ fn admit<'a>(tokens: &'a [AdminToken], method: &Method, headers: &HeaderMap) -> 
 /// What a token must be allowed to do for a request with this method.
 fn needed(method: &Method) -> Scope {
     if method == Method::GET || method == Method::HEAD { Scope::Read } else { Scope::Write }
-}
-
-/// The word for a scope, as in the configuration.
-const fn word(scope: Scope) -> &'static str {
-    match scope {
-        Scope::Read => "read",
-        Scope::Write => "write",
-    }
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {

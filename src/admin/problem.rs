@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::config::Scope;
 use crate::store::StoreError;
 
 /// Seconds after which a client may ask again where the store was away: it is usually back after a restart.
@@ -22,7 +23,7 @@ pub enum Problem {
     /// No token that is known.
     Unauthorized,
     /// The token may not do this; what it would have to be allowed.
-    Forbidden(&'static str),
+    Forbidden(Scope),
     /// There are no tokens, and this does not come from this machine.
     NotLocal,
     /// A browser sends it for a page of another site.
@@ -90,7 +91,8 @@ impl Problem {
         match self {
             Self::BadRequest(_) => "bad_request",
             Self::Unauthorized => "unauthorized",
-            Self::Forbidden(_) => "forbidden",
+            Self::Forbidden(Scope::Write) => "read_only",
+            Self::Forbidden(Scope::Read) => "forbidden",
             Self::NotLocal => "not_local",
             Self::ForeignOrigin => "foreign_origin",
             Self::NotFound(_) => "not_found",
@@ -107,11 +109,10 @@ impl Problem {
         let fixed = match self {
             Self::BadRequest(message) | Self::Conflict(_, message) => return message.clone(),
             Self::TooLarge(bytes_max) => return format!("a request's body is at most {bytes_max} bytes"),
-            Self::Forbidden(scope) => {
-                return format!("this token may not do this; it takes one that can {scope}");
-            }
             Self::Store(error) => return error.to_string(),
             Self::NotFound(message) | Self::Busy(_, message) => message,
+            Self::Forbidden(Scope::Write) => "this token may only look; this takes one that can write",
+            Self::Forbidden(Scope::Read) => "this token may not look; this takes one that can read",
             Self::Unauthorized => "send Authorization: Bearer with an admin token",
             Self::NotLocal => "without admin.tokens only a loopback Host and no foreign Origin is answered",
             Self::ForeignOrigin => "a page of another site may not change anything here",

@@ -53,7 +53,7 @@ async fn who_may_only_look_sees_no_payload_whole_and_leaves_no_entry() {
     };
     for path in [format!("events/{id}?reveal=true"), format!("events/{id}/body")] {
         let (status, body) = get(&path, READ).await;
-        assert_eq!((status, &body["error"]["code"]), (403, &"forbidden".into()), "{path}");
+        assert_eq!((status, &body["error"]["code"]), (403, &"read_only".into()), "{path}");
     }
     assert_eq!(get("audit", READ).await.1["rows"], serde_json::json!([]));
     assert_eq!(get(&format!("events/{id}?reveal=true"), WRITE).await.0, 200);
