@@ -62,3 +62,20 @@ async fn a_body_of_10_mb_is_refused_while_it_is_read() {
     assert!(relay.resident_bytes() < before + 4 * MB as u64, "it was not held in memory");
     refusal(post(&relay, path, &json!({})).await, 404, "not_found");
 }
+
+#[tokio::test]
+async fn a_body_that_does_not_end_is_given_up() {
+    let home = Home::new();
+    let relay = home.start(&config("http://127.0.0.1:9/"));
+    let address = relay.admin.trim_start_matches("http://").to_owned();
+    let mut socket = TcpStream::connect(&address).await.unwrap();
+    let head = format!(
+        "POST /api/v1/retries HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\n\
+         content-length: 100\r\n\r\n{{\"filter\":"
+    );
+    socket.write_all(head.as_bytes()).await.unwrap();
+    let mut reply = String::new();
+    socket.read_to_string(&mut reply).await.unwrap();
+    assert!(reply.starts_with("HTTP/1.1 408") && reply.contains("too_slow"), "{reply}");
+    assert!(reply.to_lowercase().contains("connection: close"), "{reply}");
+}
