@@ -69,7 +69,7 @@ pub struct DeliveryParams {
     #[param(minimum = 1, maximum = 500)]
     limit: Option<u32>,
     /// The `next` of the page before.
-    #[param(pattern = "^evt_[0-9a-f]{20}~[a-z0-9_-]{1,40}$")]
+    #[param(pattern = "^evt_[0-9a-f]{20}(~[a-z0-9_-]{1,40})?$")]
     cursor: Option<String>,
     /// To this target.
     #[param(pattern = "^[a-z0-9_-]{1,40}$")]
@@ -102,7 +102,9 @@ impl DeliveryParams {
             None => Vec::new(),
             Some(list) => list.split(',').map(|text| parsed("state", text)).collect::<Result<_, _>>()?,
         };
-        let page = page(self.limit, self.cursor, |cursor| matches!(cursor, Cursor::Delivery(..)))?;
+        let page = page(self.limit, self.cursor, |cursor| {
+            matches!(cursor, Cursor::Event(_) | Cursor::Delivery(..))
+        })?;
         let query = DeliveryQuery {
             target: optional("target", self.target)?,
             states,
@@ -125,7 +127,7 @@ pub struct DeadLetterParams {
     #[param(minimum = 1, maximum = 500)]
     limit: Option<u32>,
     /// The `next` of the page before.
-    #[param(pattern = "^evt_[0-9a-f]{20}~[a-z0-9_-]{1,40}$")]
+    #[param(pattern = "^evt_[0-9a-f]{20}(~[a-z0-9_-]{1,40})?$")]
     cursor: Option<String>,
     /// To this target.
     #[param(pattern = "^[a-z0-9_-]{1,40}$")]

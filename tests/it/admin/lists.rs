@@ -50,15 +50,20 @@ async fn every_list_is_paged_to_its_end_and_never_twice(stage: Stage) {
     }
     let newest_first: Vec<_> = sent.iter().rev().cloned().collect();
     assert_eq!(svix_ids(&relay.get("events").await), newest_first);
-    let next = relay.get("events?limit=1").await["next"].as_str().unwrap().to_owned();
-    refused(&relay, reqwest::Method::GET, &format!("deliveries?cursor={next}"), 400, "bad_request").await;
+    let next = relay.get("refusals?limit=1").await["next"].as_str().unwrap().to_owned();
+    for list in ["events", "deliveries", "dead-letters"] {
+        let path = format!("{list}?cursor={next}");
+        refused(&relay, reqwest::Method::GET, &path, 400, "bad_request").await;
+    }
 }
 
 async fn the_filters_of_each_list_find_what_they_name(stage: Stage) {
     let (_receiver, relay) = relay_answered(&stage, 500).await;
     let clerk = Clerk::new(&relay);
     let body = |event_type: &str, user: &str| {
-        json!({ "type": event_type, "data": { "id": user } }).to_string().into_bytes()
+        let data =
+            json!({ "id": user, "email_addresses": [{ "email_address": format!("{user}@example.com") }] });
+        json!({ "type": event_type, "data": data }).to_string().into_bytes()
     };
     let one = clerk.send_body(body("user.created", "user_one")).await;
     let other = clerk.send_body(body("user.updated", "user_other")).await;
@@ -76,6 +81,12 @@ async fn the_filters_of_each_list_find_what_they_name(stage: Stage) {
         ("since=2020-01-01T00:00:00Z", vec![&other, &one]),
         ("since=1900-01-01T00:00:00%2B01:00", vec![&other, &one]),
         ("until=9999-12-30T00:00:00Z", vec![&other, &one]),
+        ("where=USER_one@example.com", vec![&one]),
+        (
+            "where=/data/email_addresses/*/email_address%3Duser_other@example.com&type=user.updated",
+            vec![&other],
+        ),
+        ("where=/data/id=user_nobody", vec![]),
     ] {
         let page = relay.get(&format!("events?{filter}")).await;
         assert_eq!(svix_ids(&page).iter().collect::<Vec<_>>(), found, "{filter}");
