@@ -5,6 +5,7 @@ use serde::Serialize;
 use crate::clock::Timestamp;
 use crate::lifecycle::attempt::{Attempt, ErrorClass, ReplyRead};
 use crate::lifecycle::breaker::{Breaker, Phase};
+use crate::lifecycle::hint::Hint;
 use crate::store::ledger::Refusal;
 use crate::store::query::{
     DeliveryDetail, DeliveryView, EventDetail, EventMeta, Overview, Paged, TargetOverview, TargetStatus,
@@ -128,6 +129,8 @@ pub struct DeliveryJson {
     attempts: u32,
     last_status: Option<u16>,
     last_error: Option<&'static str>,
+    /// What the last attempt looks like, where that is known.
+    last_hint: Option<HintJson>,
     due_at: Option<String>,
     updated_at: String,
     takeovers: u32,
@@ -145,10 +148,24 @@ impl From<DeliveryView> for DeliveryJson {
             attempts: view.attempts,
             last_status: view.last_status,
             last_error: view.last_error.map(ErrorClass::as_str),
+            last_hint: view.last_hint.map(HintJson::from),
             due_at: view.due_at.map(time),
             updated_at: time(view.updated_at),
             takeovers: view.takeovers,
         }
+    }
+}
+
+/// A likely cause, and what to do about it.
+#[derive(Serialize)]
+struct HintJson {
+    code: &'static str,
+    text: &'static str,
+}
+
+impl From<Hint> for HintJson {
+    fn from(hint: Hint) -> Self {
+        Self { code: hint.as_str(), text: hint.text() }
     }
 }
 
@@ -160,6 +177,8 @@ struct AttemptJson {
     took_ms: u64,
     status: Option<u16>,
     error: Option<&'static str>,
+    /// What it looks like, where that is known.
+    hint: Option<HintJson>,
     reply: String,
     reply_truncated: bool,
 }
@@ -172,6 +191,7 @@ impl From<Attempt> for AttemptJson {
             took_ms: attempt.took.as_millis() as u64,
             status: attempt.status,
             error: attempt.error.map(ErrorClass::as_str),
+            hint: attempt.hint.map(HintJson::from),
             reply: String::from_utf8_lossy(&attempt.reply).into_owned(),
             reply_truncated: attempt.reply_read == ReplyRead::Truncated,
         }

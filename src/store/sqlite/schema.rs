@@ -88,6 +88,7 @@ CREATE TABLE delivery(
   only_at INTEGER,              -- the one attempt of a delivery that succeeded at once
   only_ms INTEGER,
   only_read INTEGER,
+  hint TEXT,                    -- what the last attempt looks like, where that is known
   PRIMARY KEY(event, target)) STRICT, WITHOUT ROWID;
 CREATE INDEX delivery_open ON delivery(target, state, event) WHERE state < 6;
 CREATE INDEX delivery_due ON delivery(target, due) WHERE state > 1 AND state < 4;
@@ -152,7 +153,7 @@ CREATE TABLE erased(            -- events whose payload an operator erased
 ";
 
 /// From form 1, in one transaction.
-const FROM_1: &str = "ALTER TABLE attempt ADD COLUMN hint TEXT;";
+const FROM_1: &str = "ALTER TABLE attempt ADD COLUMN hint TEXT; ALTER TABLE delivery ADD COLUMN hint TEXT;";
 
 /// Opens the connection that writes, makes the tables where the file is new, and refuses what this release cannot use.
 ///

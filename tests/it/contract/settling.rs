@@ -6,6 +6,7 @@ use bytes::Bytes;
 use clerk_relay::lifecycle::attempt::{
     ATTEMPTS_KEPT, Attempt, EARLIER_REPLY_BYTES_MAX, ErrorClass, REPLY_BYTES_MAX, ReplyRead,
 };
+use clerk_relay::lifecycle::hint::Hint;
 use clerk_relay::lifecycle::{DeadReason, Next, SkipReason, State, TakenOver, Transition, arrow};
 use clerk_relay::store::{Lease, Settle, Settled};
 
@@ -175,6 +176,7 @@ fn failure(lease: &Lease, at: clerk_relay::clock::Timestamp, reply_bytes: usize)
         took: Duration::from_millis(5),
         status: Some(500),
         error: Some(ErrorClass::Status),
+        hint: Some(Hint::AppDown),
         reply: Bytes::from(vec![b'x'; reply_bytes]),
         reply_read: ReplyRead::Truncated,
     }
