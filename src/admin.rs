@@ -1,11 +1,12 @@
 //! The admin API: what happened to each event, and the few things an operator must be able to do about it. Stands
 //! beside the flow and knows only the store. JSON under `/api/v1`, errors as `{"error":{"code","message"}}`, lists
-//! paged by cursor. Payloads are not shown. Beside it `/health/live` and `/health/ready`.
+//! paged by cursor; what happens is told live. Payloads are not shown. Beside it `/health/live` and `/health/ready`.
 
 mod access;
 mod asked;
 mod health;
 mod problem;
+mod stream;
 mod views;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use axum::routing::{delete, get, post};
 use axum::{Json, Router, middleware};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::config::AdminToken;
@@ -38,11 +40,25 @@ use problem::Problem;
 use views::{DeliveryJson, EventDetailJson, EventJson, OverviewJson, PageJson, RefusalJson};
 
 /// A handful of people and a scraper; far below ingress, so that they cannot take its file descriptors.
-const SETTINGS: http::Settings = http::Settings {
-    connections: 128,
-    idle_timeout: Duration::from_secs(75),
-    request_deadline: Duration::from_secs(10),
-};
+const CONNECTIONS_MAX: usize = 128;
+/// From a request's first byte to the end of its head.
+const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long a connection may be silent; shorter in tests.
+#[derive(Debug, Clone, Copy)]
+pub struct Timing {
+    /// A connection without a byte in either direction ends after this.
+    pub idle: Duration,
+    /// A comment is sent on a stream where nothing else was for this long: well below `idle` and the 60 s after which
+    /// proxies let go of a connection.
+    pub comment_every: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self { idle: Duration::from_secs(75), comment_every: Duration::from_secs(15) }
+    }
+}
 
 /// What the admin API works with.
 #[derive(Clone)]
@@ -55,18 +71,26 @@ pub struct Deps {
     pub readiness: Arc<Readiness>,
     /// What it serves of what happens.
     pub telemetry: Telemetry,
+    /// How long a connection may be silent.
+    pub timing: Timing,
     /// Rung when a job is started here.
     pub job_bell: JobBell,
 }
 
 /// Serves the API until told to stop.
 pub async fn run(listener: TcpListener, deps: Deps, shutdown: Shutdown) {
-    let service = TowerToHyperService::new(router(deps));
-    http::serve(listener, SETTINGS, shutdown, service).await;
+    let settings = http::Settings {
+        connections: CONNECTIONS_MAX,
+        idle_timeout: deps.timing.idle,
+        request_deadline: REQUEST_DEADLINE,
+    };
+    let service = TowerToHyperService::new(router(deps, shutdown.stop.clone()));
+    http::serve(listener, settings, shutdown, service).await;
 }
 
-fn router(deps: Deps) -> Router {
+fn router(deps: Deps, stop: CancellationToken) -> Router {
     let readiness = deps.readiness.clone();
+    let stream = stream::routes(deps.telemetry.feed.clone(), deps.timing, stop);
     let api = Router::new()
         .route("/events", get(events))
         .route("/events/{event}", get(event))
@@ -79,6 +103,7 @@ fn router(deps: Deps) -> Router {
         .route("/targets/{target}/resume", post(resume))
         .route("/targets/{target}/close-breaker", post(close_breaker))
         .route("/refusals", get(refusals))
+        .merge(stream)
         .fallback(|| async { Problem::NotFound("there is no such route") })
         .method_not_allowed_fallback(|| async { Problem::MethodNotAllowed })
         .layer(middleware::from_fn_with_state(deps.tokens.clone(), access::check))

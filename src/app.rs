@@ -151,6 +151,7 @@ pub async fn start(config: Config, options: Options) -> Result<Running, StartErr
         tokens,
         readiness: readiness.clone(),
         telemetry: telemetry.clone(),
+        timing: admin::Timing::default(),
         job_bell,
     };
     flows.spawn(named("admin", admin::run(admin_listener, deps, shutdown.clone())));

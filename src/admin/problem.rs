@@ -25,6 +25,8 @@ pub enum Problem {
     MethodNotAllowed,
     /// It is there, but not so that this can be done.
     Conflict(String),
+    /// Nobody more can listen.
+    TooManyListeners,
     /// The store cannot do it now.
     Store(StoreError),
 }
@@ -58,6 +60,11 @@ impl IntoResponse for Problem {
                 "this path does not take this method; `Allow` names those it takes".to_owned(),
             ),
             Self::Conflict(message) => (StatusCode::CONFLICT, "conflict", message),
+            Self::TooManyListeners => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "too_many_listeners",
+                "as many listen as can: end another stream, or try again later".to_owned(),
+            ),
             Self::Store(error) => (StatusCode::SERVICE_UNAVAILABLE, "store", error.to_string()),
         };
         let body = Json(json!({ "error": { "code": code, "message": message } }));
