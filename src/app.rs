@@ -145,13 +145,12 @@ pub async fn start(config: Config, options: Options) -> Result<Running, StartErr
     let job_bell = do_jobs(&mut flows, &store, &shutdown);
     let (leaving, counts) = (CancellationToken::new(), Arc::<ingress::Counts>::default());
     let readiness = Arc::new(Readiness::new(store.clone(), leaving.clone()));
-    let tokens = config.admin.tokens.clone().into();
     let deps = admin::Deps {
         store: store.clone(),
-        tokens,
+        clock: clock.clone(),
+        tokens: config.admin.tokens.clone().into(),
         readiness: readiness.clone(),
         telemetry: telemetry.clone(),
-        timing: admin::Timing::default(),
         job_bell,
     };
     flows.spawn(named("admin", admin::run(admin_listener, deps, shutdown.clone())));

@@ -7,22 +7,23 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
-use axum::Router;
 use axum::extract::State as Shared;
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::get;
 use futures_util::{Stream, StreamExt as _, stream};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
+use utoipa::IntoParams;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
-use super::Timing;
 use super::asked::{self, Params};
-use super::problem::Problem;
+use super::problem::{Problem, answers};
 use crate::event::{SourceName, Subject, TargetName};
 use crate::telemetry::feed::{Feed, Heard, Listener, News};
 
@@ -33,30 +34,46 @@ pub const LISTENERS_MAX: usize = 64;
 #[derive(Clone)]
 struct Streaming {
     feed: Feed,
-    timing: Timing,
+    comment_every: Duration,
     /// A permit is held by each stream until its end.
     places: Arc<Semaphore>,
     /// Cancelled by `app`; ends every stream.
     stop: CancellationToken,
 }
 
-/// The route, for a router of any state.
-pub fn routes<S: Clone + Send + Sync + 'static>(
-    feed: Feed, timing: Timing, stop: CancellationToken,
-) -> Router<S> {
+/// Nobody more can listen.
+const FULL: Problem =
+    Problem::Busy("too_many_listeners", "as many listen as can: end another stream, or try again later");
+
+/// The route, for a router of any state; `stop` ends every stream.
+pub fn routes<S>(feed: Feed, comment_every: Duration, stop: CancellationToken) -> OpenApiRouter<S>
+where
+    S: Clone + Send + Sync + 'static,
+{
     let places = Arc::new(Semaphore::new(LISTENERS_MAX));
-    Router::new().route("/stream", get(listen)).with_state(Streaming { feed, timing, places, stop })
+    OpenApiRouter::new().routes(routes!(listen)).with_state(Streaming { feed, comment_every, places, stop })
 }
 
 /// Parameters of `GET stream`: what all of it must have.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct StreamParams {
+    /// Through this source.
+    #[param(pattern = "^[a-z0-9_-]{1,40}$")]
     source: Option<String>,
+    /// To this target.
+    #[param(pattern = "^[a-z0-9_-]{1,40}$")]
     target: Option<String>,
+    /// Of this type.
     #[serde(rename = "type")]
+    #[param(min_length = 1)]
     event_type: Option<String>,
+    /// About this user or organization: its id, or an e-mail address.
+    #[param(min_length = 1)]
     subject: Option<String>,
+    /// Of this name, such as `event.received`.
+    #[param(min_length = 1)]
     name: Option<String>,
 }
 
@@ -92,14 +109,21 @@ impl Wanted {
     }
 }
 
+/// What happens, live, as server-sent events
+///
+/// Each has the name of what happened and its facts as JSON, never a payload. An event `missed` tells how many were lost
+/// because they were not read in time; a comment comes where nothing happens for 15 s.
+#[utoipa::path(get, path = "/stream", tag = "relay", operation_id = "stream", params(StreamParams),
+    responses((status = 200, description = "Events without end", body = String, content_type = "text/event-stream"),
+        answers::Always))]
 async fn listen(
     Shared(streaming): Shared<Streaming>, Params(params): Params<StreamParams>,
 ) -> Result<Response, Problem> {
     let wanted = params.read()?;
-    let Streaming { feed, timing, places, stop } = streaming;
-    let place = places.try_acquire_owned().map_err(|_| Problem::TooManyListeners)?;
+    let Streaming { feed, comment_every, places, stop } = streaming;
+    let place = places.try_acquire_owned().map_err(|_| FULL)?;
     let told = told(wanted, feed.listen(), place).take_until(stop.cancelled_owned());
-    let sse = Sse::new(told).keep_alive(KeepAlive::new().interval(timing.comment_every));
+    let sse = Sse::new(told).keep_alive(KeepAlive::new().interval(comment_every));
     let mut response = sse.into_response();
     // nginx would hold lines back until its buffer is full.
     let unbuffered = (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));

@@ -20,7 +20,7 @@ macro_rules! hints {
 
         impl Hint {
             /// Every hint.
-            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+            pub const ALL: [Self; [$($code),*].len()] = [$(Self::$variant,)*];
 
             /// The code for it in JSON, logs and stores; it stays.
             pub const fn as_str(self) -> &'static str {
@@ -117,7 +117,7 @@ hints! {
 impl Hint {
     /// The hint of this code; of a code that this release does not know, none.
     pub fn of_code(code: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|hint| hint.as_str() == code)
+        Self::ALL.into_iter().find(|hint| hint.as_str() == code)
     }
 }
 
@@ -128,7 +128,7 @@ mod tests {
     #[test]
     fn every_hint_has_a_code_of_its_own_that_is_read_back() {
         for hint in Hint::ALL {
-            assert_eq!(Hint::of_code(hint.as_str()), Some(*hint));
+            assert_eq!(Hint::of_code(hint.as_str()), Some(hint));
             assert!(hint.as_str().bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{hint:?}");
         }
         assert_eq!(Hint::of_code("of a later release"), None);

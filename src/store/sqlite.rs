@@ -16,6 +16,7 @@ mod disk;
 mod fault;
 mod ingest;
 mod jobs;
+mod keys;
 mod lanes;
 mod ledger;
 mod lists;
@@ -47,7 +48,7 @@ use crate::signature::Verified;
 
 use super::query::{
     DeliveryQuery, DeliveryView, Durability, Erase, Erased, EventLookup, EventMeta, EventQuery, EventRef,
-    Overview, Page, Paged, Redrive, Redriven,
+    Mode, Overview, Page, Paged, Redrive, Redriven,
 };
 use super::{
     ClaimWanted, Claimed, Control, Controlled, Ingested, Lease, Settle, Settled, Store, StoreError, Swept,
@@ -259,7 +260,10 @@ impl Store for SqliteStore {
     }
 
     async fn redrive(&self, redrive: Redrive) -> Result<Redriven, StoreError> {
-        self.writer.call(SMALL_BYTES, move |tx| redrive::redrive(tx, &redrive)).await
+        match redrive.mode {
+            Mode::Apply => self.writer.call(SMALL_BYTES, move |tx| redrive::redrive(tx, &redrive)).await,
+            Mode::Count => self.readers.read(move |conn| redrive::count(conn, &redrive)).await,
+        }
     }
 
     async fn events(&self, query: EventQuery, page: Page) -> Result<Paged<EventMeta>, StoreError> {

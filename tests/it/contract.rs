@@ -11,7 +11,9 @@ mod keeping;
 mod ledger;
 mod listing;
 mod ordering;
+mod paging;
 mod redriving;
+mod repeating;
 mod retention;
 mod settling;
 
@@ -120,6 +122,13 @@ laws! {
         what_is_in_flight_or_not_reached_is_left_alone
         due_times_are_spread
         a_redrive_goes_on_where_it_stopped;
+    repeating:
+        a_repeated_step_moves_nothing_twice
+        a_repeated_replay_still_reaches_what_never_had_a_record
+        what_has_changed_since_is_left_alone
+        a_count_is_what_apply_then_moves_and_changes_nothing
+        of_two_operators_who_retry_at_once_one_sends
+        a_clock_set_back_moves_nothing_twice;
     listing:
         pages_stay_right_while_events_arrive
         events_are_found_by_type_subject_source_and_time
@@ -130,7 +139,12 @@ laws! {
         the_overview_counts_every_state
         refusals_are_listed_newest_first_up_to_their_cap
         an_event_shows_targets_that_have_not_reached_it
-        a_cursor_of_another_list_gives_nothing;
+        a_cursor_of_another_list_gives_nothing
+        events_are_found_by_what_their_payload_says
+        a_search_by_payload_is_done_a_page_at_a_time
+        deliveries_are_found_by_source;
+    paging:
+        pages_miss_nothing_and_show_nothing_twice_while_everything_changes;
     retention:
         nothing_unfinished_is_ever_removed
         a_target_that_lags_holds_the_log

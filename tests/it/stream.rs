@@ -45,15 +45,15 @@ impl Api {
         let (telemetry, shutdown) = (Telemetry::default(), Shutdown::new());
         let deps = Deps {
             store: lab.store.clone(),
+            clock: lab.clock.clone(),
             tokens: Arc::new([]),
             readiness: Arc::new(Readiness::new(lab.store.clone(), CancellationToken::new())),
             telemetry: telemetry.clone(),
-            timing,
             job_bell: JobBell::default(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let serving = tokio::spawn(admin::run(listener, deps, shutdown.clone()));
+        let serving = tokio::spawn(admin::run_timed(listener, deps, timing, shutdown.clone()));
         Self { feed: telemetry.feed, addr, shutdown, serving, _lab: lab }
     }
 

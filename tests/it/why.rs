@@ -64,6 +64,6 @@ fn the_documentation_lists_every_hint_in_its_own_words() {
             (code, rest.rsplit_once(" | ").unwrap().1)
         })
         .collect();
-    let hints: Vec<(&str, &str)> = Hint::ALL.iter().map(|hint| (hint.as_str(), hint.text())).collect();
+    let hints: Vec<(&str, &str)> = Hint::ALL.into_iter().map(|hint| (hint.as_str(), hint.text())).collect();
     assert_eq!(rows, hints);
 }

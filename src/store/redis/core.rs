@@ -68,8 +68,8 @@ pub struct Rules {
     pub dedupe_ms: i64,
     /// A mark lives for this long: at least as long as its event may be unfinished, so that it is found by its `svix-id`.
     pub mark_life_ms: i64,
-    /// A subject's list lives for this long after its last event.
-    pub subject_life_ms: i64,
+    /// A list of events lives for this long after its last event: until none of them can be needed any more.
+    pub list_life_ms: i64,
     /// A relay's lease.
     pub lease_ms: i64,
     /// Replicas that must have an event.
@@ -86,8 +86,8 @@ impl Rules {
             dead_letter_retention_ms: codes::millis(config.dead_letter_retention),
             dedupe_ms: codes::millis(dedupe),
             mark_life_ms: codes::millis(dedupe.max(options.wait_max)),
-            subject_life_ms: codes::millis(
-                config.retention.max(config.dead_letter_retention).max(options.wait_max),
+            list_life_ms: codes::millis(
+                options.wait_max.max(config.retention).saturating_add(config.dead_letter_retention),
             ),
             lease_ms: codes::millis(config.lease),
             wait_replicas: config.wait_replicas,

@@ -17,6 +17,9 @@ const TARGET_PARTS: [&str; 14] = [
     "lanefly", "lanepark",
 ];
 
+/// What a key holds of a type at most, in bytes: Clerk's have some 30, but a type is whatever a signed body says.
+const TYPE_BYTES_MAX: usize = 200;
+
 impl Keys {
     /// The keys below `prefix`.
     pub fn new(prefix: &str) -> Self {
@@ -105,6 +108,16 @@ impl Keys {
     /// LIST: the ids of a subject's events, oldest first.
     pub fn subject(&self, subject: &str) -> Vec<u8> {
         self.key(&format!("sub:{subject}"))
+    }
+
+    /// LIST: the ids of the events that came through a source, oldest first.
+    pub fn of_source(&self, source: &SourceName) -> Vec<u8> {
+        self.key(&format!("src:{source}"))
+    }
+
+    /// LIST: the ids of the events of a type, oldest first; types that begin alike for very long share one.
+    pub fn of_type(&self, event_type: &str) -> Vec<u8> {
+        self.key(&format!("type:{}", &event_type[..event_type.floor_char_boundary(TYPE_BYTES_MAX)]))
     }
 
     /// One of a target's keys.

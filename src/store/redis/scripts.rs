@@ -34,6 +34,8 @@ pub struct Scripts {
     pub append: Script,
     /// Makes and replaces jobs.
     pub jobs: Script,
+    /// Goes down lists of events.
+    pub listed: Script,
 }
 
 /// What a script may do when the server is at its memory limit.
@@ -70,6 +72,7 @@ impl Scripts {
             overview: script!("overview", Allowed),
             append: script!("append", Allowed),
             jobs: script!("jobs", Allowed),
+            listed: script!("listed", Allowed),
         }
     }
 }
@@ -102,6 +105,6 @@ mod tests {
             }
             checked += 1;
         }
-        assert_eq!(checked, 15);
+        assert_eq!(checked, 16);
     }
 }

@@ -217,7 +217,7 @@ pub async fn the_newest_twenty_attempts_are_kept_and_earlier_replies_are_short(k
 pub async fn a_hint_comes_back_with_its_attempt_and_its_delivery(kind: &dyn Kind) {
     let lab = Lab::with_targets(kind, &["app"]).await;
     let id = lab.add("user.created", "user_1").await;
-    let hints = || Hint::ALL.iter().copied().map(Some).chain([None]);
+    let hints = || Hint::ALL.into_iter().map(Some).chain([None]);
     for hint in hints() {
         let lease = lab.claim_one("app").await;
         let attempt = Some(Attempt { hint, ..failure(&lease, lab.clock.now(), 3) });
