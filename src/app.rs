@@ -149,10 +149,10 @@ pub async fn start(config: Config, options: Options) -> Result<Running, StartErr
     let job_bell = do_jobs(&mut flows, &store, &shutdown);
     let leaving = CancellationToken::new();
     let readiness = Arc::new(Readiness::new(store.clone(), leaving.clone(), identity(&config, clock.now())));
-    let tokens = config.admin.tokens.clone().into();
     let deps = admin::Deps {
         store: store.clone(),
-        tokens,
+        clock: clock.clone(),
+        tokens: config.admin.tokens.clone().into(),
         readiness: readiness.clone(),
         telemetry: telemetry.clone(),
         job_bell,

@@ -7,6 +7,7 @@ use super::Shared;
 use crate::clock::Timestamp;
 use crate::event::Subject;
 use crate::lifecycle::attempt::{Attempt, ErrorClass, ReplyRead};
+use crate::lifecycle::hint::Hint;
 use crate::lifecycle::{State, Transition};
 use crate::store::Lease;
 use crate::telemetry::feed::News;
@@ -106,7 +107,8 @@ fn line(
     if attempt.error.is_none() {
         line!(info, "delivery.attempted", attempt = number, status, took_ms, reply_truncated)
     } else {
-        line!(warn, "delivery.attempted", attempt = number, status, error, took_ms, reply_truncated)
+        let hint = attempt.hint.map(Hint::as_str);
+        line!(warn, "delivery.attempted", attempt = number, status, error, hint, took_ms, reply_truncated)
     }
 }
 

@@ -5,7 +5,6 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use serde::Serialize;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -143,48 +142,6 @@ impl Health {
             Ready::No => "down",
         }
     }
-
-    /// What a person is shown of it.
-    pub fn shown(&self) -> Shown {
-        let shown = |reason: &Reason| ShownReason { code: reason.code(), message: reason.message() };
-        Shown {
-            version: self.identity.version,
-            fingerprint: self.identity.fingerprint.clone(),
-            started_at: self.identity.started_at.to_string(),
-            ready: self.ready != Ready::No,
-            state: self.state(),
-            reasons: self.reasons.iter().map(shown).collect(),
-            durability: self.overview.as_ref().map(|overview| overview.durability.as_str()),
-        }
-    }
-}
-
-/// [`Health`] as JSON.
-#[derive(Debug, Clone, Serialize)]
-pub struct Shown {
-    /// Of the program.
-    pub version: &'static str,
-    /// The first 12 hex digits of a digest over the configuration: equal for equal configurations.
-    pub fingerprint: String,
-    /// RFC 3339.
-    pub started_at: String,
-    /// Whether events are taken.
-    pub ready: bool,
-    /// `ok`, `degraded` or `down`.
-    pub state: &'static str,
-    /// Why it is not `ok`.
-    pub reasons: Vec<ShownReason>,
-    /// A word of [`Durability`]; `None` where the store does not answer.
-    pub durability: Option<&'static str>,
-}
-
-/// One reason, as JSON.
-#[derive(Debug, Clone, Serialize)]
-pub struct ShownReason {
-    /// For programs.
-    pub code: &'static str,
-    /// For people.
-    pub message: &'static str,
 }
 
 /// The judge, shared by the listeners.
