@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde_json::Value;
 
+use super::redaction::redact_json;
+
 /// The longest condition, in characters.
 const CONDITION_CHARS_MAX: usize = 500;
 
@@ -43,13 +45,30 @@ impl FromStr for PayloadMatch {
 }
 
 impl PayloadMatch {
-    /// Whether `body` is JSON that fulfils the condition.
+    /// Whether `body` is JSON that fulfils the condition with what of it may be seen: else whoever may look, but not see
+    /// a one-time code, could find it out by asking for one after the other.
     pub fn matches(&self, body: &[u8]) -> bool {
+        if !self.may_match(body) {
+            return false;
+        }
         let Ok(payload) = serde_json::from_slice::<Value>(body) else { return false };
+        let event_type = payload["type"].as_str().unwrap_or_default().to_owned();
+        let payload = redact_json(&event_type, payload);
         match &self.path {
             Some(path) => self.at(&payload, path),
             None => self.anywhere(&payload),
         }
+    }
+
+    /// Whether the value's letters stand in the body: most bodies need not be parsed. Only where they must stand there as
+    /// they are: a number may be written in another way, and so may text with escapes or beyond ASCII.
+    fn may_match(&self, body: &[u8]) -> bool {
+        let is_number = self.value.bytes().all(|byte| byte.is_ascii_digit() || b"+-.e".contains(&byte));
+        let Ok(body) = str::from_utf8(body) else { return true };
+        if is_number || !self.value.is_ascii() || !body.is_ascii() || body.contains('\\') {
+            return true;
+        }
+        body.to_ascii_lowercase().contains(&self.value)
     }
 
     fn at(&self, value: &Value, path: &[String]) -> bool {
@@ -112,6 +131,36 @@ mod tests {
             ["jane", "/data/email_addresses/1/email_address=jane@example.com", "/data/id=user_2", "/data=x"]
         {
             assert!(!holds(condition), "{condition}");
+        }
+    }
+
+    #[test]
+    fn a_value_is_found_however_it_is_written() {
+        for (body, condition) in [
+            (r#"{"a":"jane\u0040example.com"}"#, "jane@example.com"),
+            (r#"{"a":1e2}"#, "100.0"),
+            ("{\"a\":\"\u{212a}ane\"}", "kane"), // the Kelvin sign, whose small letter is a k
+            (r#"{"a":"","b":null}"#, "/a="),
+            (r#"{"a":[{"b":"x"},{"b":"Y"}]}"#, "/a/*/b=y"),
+        ] {
+            assert!(
+                condition.parse::<PayloadMatch>().unwrap().matches(body.as_bytes()),
+                "{body} {condition}"
+            );
+        }
+        for body in ["no JSON, jane@example.com", r#"["jane@example.com.au"]"#, ""] {
+            assert!(!"jane@example.com".parse::<PayloadMatch>().unwrap().matches(body.as_bytes()), "{body}");
+        }
+    }
+
+    #[test]
+    fn what_may_not_be_seen_is_not_found() {
+        let body = br#"{"type":"sms.created","data":{"user_id":"user_1","to_phone_number":"+15550100",
+            "message":"218804 is your code","data":{"otp_code":"218804"}}}"#;
+        let finds = |condition: &str| condition.parse::<PayloadMatch>().unwrap().matches(body);
+        assert!(finds("user_1") && finds("/data/to_phone_number=+15550100"));
+        for condition in ["218804", "/data/data/otp_code=218804", "218804 is your code"] {
+            assert!(!finds(condition), "{condition}");
         }
     }
 

@@ -8,6 +8,7 @@ mod abandoned;
 mod attempts;
 mod boot;
 mod breaker;
+mod capped;
 mod checkpoint;
 mod claim;
 mod codes;
@@ -15,6 +16,8 @@ mod disk;
 mod erase;
 mod fault;
 mod ingest;
+mod jobs;
+mod keys;
 mod lanes;
 mod ledger;
 mod lists;
@@ -27,6 +30,7 @@ mod schema;
 mod select;
 mod settle;
 mod sweep;
+mod tallies;
 mod targets;
 mod writer;
 
@@ -147,6 +151,8 @@ pub struct SqliteStore {
     bell: Arc<watch::Sender<u64>>,
     rules: Arc<notes::Rules>,
     durability: Durability,
+    /// For what is asked of readers; the writer has its own handle.
+    clock: Clock,
 }
 
 /// Resolves when the last handle is gone, the log is written back and the file is free for another relay.
@@ -177,7 +183,7 @@ pub fn open(options: Options) -> Result<(SqliteStore, Closed), OpenError> {
     let thread = writer::Thread {
         conn,
         hold,
-        clock,
+        clock: clock.clone(),
         rules: rules.clone(),
         notes,
         abandoned: Arc::default(),
@@ -185,7 +191,7 @@ pub fn open(options: Options) -> Result<(SqliteStore, Closed), OpenError> {
         checkpoints: checkpoint::Checkpoints::default(),
     };
     let (writer, closed) = writer::start(thread)?;
-    Ok((SqliteStore { writer, readers, bell, rules: Arc::new(rules), durability }, Closed(closed)))
+    Ok((SqliteStore { writer, readers, bell, rules: Arc::new(rules), durability, clock }, Closed(closed)))
 }
 
 /// Bytes that an operation without a frame writes, roughly.
@@ -255,7 +261,10 @@ impl Store for SqliteStore {
     }
 
     async fn redrive(&self, redrive: Redrive) -> Result<Redriven, StoreError> {
-        self.writer.call(SMALL_BYTES, move |tx| redrive::redrive(tx, &redrive)).await
+        match redrive.mode {
+            Mode::Apply => self.writer.call(SMALL_BYTES, move |tx| redrive::redrive(tx, &redrive)).await,
+            Mode::Count => self.readers.read(move |conn| redrive::count(conn, &redrive)).await,
+        }
     }
 
     async fn events(&self, query: EventQuery, page: Page) -> Result<Paged<EventMeta>, StoreError> {

@@ -10,9 +10,12 @@ mod controls;
 mod erased_log;
 mod erasing;
 mod keeping;
+mod ledger;
 mod listing;
 mod ordering;
+mod paging;
 mod redriving;
+mod repeating;
 mod retention;
 mod settling;
 
@@ -73,6 +76,7 @@ laws! {
         the_mark_of_a_take_over_goes_with_the_next_settle
         a_success_at_once_keeps_its_attempt
         the_newest_twenty_attempts_are_kept_and_earlier_replies_are_short
+        a_hint_comes_back_with_its_attempt_and_its_delivery
         a_wait_is_measured_by_the_stores_clock;
     ordering:
         a_later_event_of_a_subject_waits_for_the_earlier_one
@@ -120,6 +124,13 @@ laws! {
         what_is_in_flight_or_not_reached_is_left_alone
         due_times_are_spread
         a_redrive_goes_on_where_it_stopped;
+    repeating:
+        a_repeated_step_moves_nothing_twice
+        a_repeated_replay_still_reaches_what_never_had_a_record
+        what_has_changed_since_is_left_alone
+        a_count_is_what_apply_then_moves_and_changes_nothing
+        of_two_operators_who_retry_at_once_one_sends
+        a_clock_set_back_moves_nothing_twice;
     listing:
         pages_stay_right_while_events_arrive
         events_are_found_by_type_subject_source_and_time
@@ -130,7 +141,12 @@ laws! {
         the_overview_counts_every_state
         refusals_are_listed_newest_first_up_to_their_cap
         an_event_shows_targets_that_have_not_reached_it
-        a_cursor_of_another_list_gives_nothing;
+        a_cursor_of_another_list_gives_nothing
+        events_are_found_by_what_their_payload_says
+        a_search_by_payload_is_done_a_page_at_a_time
+        deliveries_are_found_by_source;
+    paging:
+        pages_miss_nothing_and_show_nothing_twice_while_everything_changes;
     retention:
         nothing_unfinished_is_ever_removed
         a_target_that_lags_holds_the_log
@@ -155,4 +171,15 @@ laws! {
         a_target_that_comes_back_does_not_get_it
         its_facts_go_with_their_retention
         a_dead_letter_beyond_its_retention_is_erased_too;
+    ledger:
+        the_audit_is_listed_newest_first
+        the_audit_keeps_its_cap
+        the_texts_of_the_audit_are_cut
+        a_job_is_made_once
+        of_many_who_ask_for_one_job_one_makes_it
+        few_jobs_are_unfinished_at_a_time
+        old_jobs_make_room_for_new_ones
+        a_job_is_put_only_under_its_revision
+        tallies_add_up_minute_by_minute
+        old_tallies_are_dropped;
 }

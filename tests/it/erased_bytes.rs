@@ -96,6 +96,7 @@ fn attempt_at(clock: &Clock) -> Attempt {
         error: None,
         reply: Bytes::new(),
         reply_read: ReplyRead::Whole,
+        hint: None,
     }
 }
 

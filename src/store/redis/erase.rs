@@ -13,9 +13,9 @@ use super::codes::{self, arg};
 use super::core::Core;
 use super::entries::{self, Entry};
 use super::link::Lane;
+use super::look::Look;
 use super::reply::{self, Odd};
-use super::select::{self, Look};
-use super::{refusals, targets};
+use super::{refusals, select, targets};
 
 /// Events of one step at most.
 const EVENTS_MAX: u32 = 100;
@@ -74,7 +74,7 @@ async fn count(core: &Core, found: Vec<Option<Entry>>, next: Option<Cursor>) -> 
     let events = found.iter().filter(|entry| !frame::is_erased(&entry.frame)).count() as u64;
     let look = Look::new(core, targets::all(core).await?).await?;
     let mut in_flight = 0;
-    for (_, records) in look.records(core, &ids).await? {
+    for records in look.records(core, &ids).await? {
         let flying = records.iter().flatten().filter(|record| record.state == State::InFlight);
         in_flight += flying.count() as u64;
     }

@@ -16,13 +16,13 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use crate::event::frame;
 use crate::lifecycle::State;
 use crate::store::StoreError;
+use crate::store::ledger::TEXT_MAX;
 use crate::store::query::{Cursor, Erase, Erased};
 
 use super::checkpoint::Emptied;
 use super::codes;
 use super::fault::Fault;
 use super::lanes;
-use super::lists::REFUSAL_TEXT_MAX;
 use super::record::{Record, columns};
 use super::select::Place;
 use super::targets::{self, Standing, Target};
@@ -194,7 +194,7 @@ fn told(conn: &Connection, event: i64) -> Result<(), Fault> {
     conn.prepare_cached(
         "DELETE FROM refusal WHERE svix_id = (SELECT substr(svix_id, 1, ?2) FROM event WHERE id = ?1)",
     )?
-    .execute([event, REFUSAL_TEXT_MAX as i64])?;
+    .execute([event, TEXT_MAX as i64])?;
     Ok(())
 }
 
