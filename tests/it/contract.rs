@@ -130,7 +130,8 @@ laws! {
         what_has_changed_since_is_left_alone
         a_count_is_what_apply_then_moves_and_changes_nothing
         of_two_operators_who_retry_at_once_one_sends
-        a_clock_set_back_moves_nothing_twice;
+        a_clock_set_back_moves_nothing_twice
+        a_step_that_selects_nothing_tells_where_to_go_on;
     listing:
         pages_stay_right_while_events_arrive
         events_are_found_by_type_subject_source_and_time

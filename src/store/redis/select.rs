@@ -249,6 +249,7 @@ struct Rows<'s, 'q> {
     looked_at: usize,
     /// Events, by all that is kept of them.
     fetched: usize,
+    /// Always of a delivery, so that whoever gets it as a cursor knows of which list it is.
     last: Option<Place>,
     is_cut: bool,
 }
@@ -280,7 +281,7 @@ impl<'s, 'q> Rows<'s, 'q> {
                 if !self.take(&entry, row) {
                     return Ok(false);
                 }
-                self.last = Some((entry.id, None));
+                self.last = Some((entry.id, look.names().last().cloned()));
             }
             self.fetched += step.len();
             if self.fetched >= FETCHED_MAX || self.is_late() {
@@ -289,7 +290,8 @@ impl<'s, 'q> Rows<'s, 'q> {
             }
         }
         self.looked_at += ids.len();
-        self.last = ids.last().map(|id| (*id, None)).or(self.last.take());
+        // Behind the last of its deliveries that there may be.
+        self.last = ids.last().map(|id| (*id, look.names().last().cloned())).or(self.last.take());
         self.is_cut =
             self.last.is_some() && (self.looked_at >= self.selection.looked_at_max || self.is_late());
         Ok(!self.is_cut)

@@ -113,6 +113,9 @@ pub fn select(conn: &Connection, selection: &Selection<'_>) -> Result<Selected, 
             Some(target) => Some(target.num),
         },
     };
+    if target.is_none() && targets::all(conn)?.is_empty() {
+        return Ok((Vec::new(), None)); // no deliveries, and no cursor could name a place among them
+    }
     let (sql, params) = keys::keys(conn, selection, target)?;
     let mut statement = conn.prepare_cached(&sql)?;
     let mut rows = statement.query(params_from_iter(params))?;
@@ -205,16 +208,14 @@ impl Found {
     }
 }
 
-/// The cursor for a place.
+/// The cursor for a place. One without a target, which is behind all deliveries of its event, is that of the target whose
+/// deliveries come last: a cursor tells of which list it is.
 ///
 /// # Errors
 /// Where SQLite fails.
 pub fn cursor(conn: &Connection, place: Place) -> Result<Cursor, Fault> {
-    if place.target == 0 {
-        return Ok(Cursor::Event(codes::unpack(place.event)));
-    }
     let name: Option<String> = conn
-        .prepare_cached("SELECT name FROM target WHERE num = ?1")?
+        .prepare_cached("SELECT name FROM target WHERE num = ?1 OR ?1 = 0 ORDER BY num LIMIT 1")?
         .query_row([place.target], |row| row.get(0))
         .optional()?;
     let name = name.ok_or(Fault::Unreadable("target"))?.parse().map_err(|_| Fault::Unreadable("name"))?;

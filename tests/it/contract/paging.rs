@@ -7,7 +7,7 @@ use std::hash::Hash;
 
 use clerk_relay::event::{EventId, Subject};
 use clerk_relay::lifecycle::State;
-use clerk_relay::store::query::{DeliveryQuery, EventQuery, Page, Redrive, RedriveAction};
+use clerk_relay::store::query::{Cursor, DeliveryQuery, EventQuery, Page, Redrive, RedriveAction};
 
 use super::harness::{DAY, Kind, Lab, MINUTE, name, new, redrive};
 use crate::support::events;
@@ -87,6 +87,7 @@ async fn walk_deliveries(lab: &Lab, query: DeliveryQuery, there: &[EventId]) {
         let paged = lab.store.deliveries(query.clone(), page).await.unwrap();
         shown.extend(paged.rows.iter().map(|view| (view.event_id, view.target.to_string())));
         let Some(next) = paged.next else { break };
+        assert!(matches!(next, Cursor::Delivery(..)), "{next} is of another list");
         page = Page::after(ROWS, next.to_string().parse().unwrap());
     }
     judge(shown, there.iter().map(|id| (*id, "app".to_owned())), &query);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clerk_relay::clock::Timestamp;
 use clerk_relay::event::EventId;
 use clerk_relay::lifecycle::State;
-use clerk_relay::store::query::{DeliveryQuery, Mode, Redrive, RedriveAction};
+use clerk_relay::store::query::{Cursor, DeliveryQuery, Mode, Redrive, RedriveAction};
 
 use super::harness::{DAY, Kind, Lab, MINUTE, ids, name, new, redrive, wanted_in_order};
 use crate::support::events;
@@ -184,4 +184,28 @@ pub async fn a_clock_set_back_moves_nothing_twice(kind: &dyn Kind) {
     assert_eq!(lab.redrive(step()).await.moved, 3, "as of what was later before the clock was set back");
     assert_eq!(lab.redrive(Redrive { action: RedriveAction::Retry, ..step() }).await.moved, 0);
     assert_eq!(lab.redrive(step()).await.moved, 0);
+}
+
+pub async fn a_step_that_selects_nothing_tells_where_to_go_on(kind: &dyn Kind) {
+    let lab = Lab::with_targets(kind, &["app"]).await;
+    let oldest = delivered(&lab, 1).await[0];
+    let at = lab.clock.now();
+    let many = futures_util::future::join_all((0..2_200).map(|number| {
+        let event =
+            events::verified("clerk", &format!("msg_x{number}"), &events::body("user.updated", "user_1"), at);
+        lab.store.ingest(event)
+    }));
+    assert!(many.await.into_iter().all(|kept| kept.is_ok()));
+    let query = DeliveryQuery {
+        states: vec![State::Delivered],
+        event_type: Some("user.updated".into()),
+        ..DeliveryQuery::default()
+    };
+    let step = |after| Redrive { query: query.clone(), after, ..redrive(RedriveAction::Replay) };
+    let first = lab.redrive(step(None)).await;
+    assert_eq!(first.moved, 0);
+    assert!(matches!(first.next, Some(Cursor::Delivery(..))), "{:?}", first.next);
+    let second = lab.redrive(step(first.next)).await;
+    assert_eq!((second.moved, second.next), (1, None));
+    assert_eq!(lab.state(oldest, "app").await, State::Waiting);
 }

@@ -41,6 +41,7 @@ impl Asked {
                 let row = |view: clerk_relay::store::query::DeliveryView| {
                     (view.event_id, Some(view.target.to_string()))
                 };
+                assert!(matches!(paged.next, None | Some(Cursor::Delivery(..))), "a cursor of another list");
                 (paged.rows.into_iter().map(row).collect(), paged.next)
             }
         }
