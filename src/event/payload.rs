@@ -64,11 +64,11 @@ impl PayloadMatch {
     /// they are: a number may be written in another way, and so may text with escapes or beyond ASCII.
     fn may_match(&self, body: &[u8]) -> bool {
         let is_number = self.value.bytes().all(|byte| byte.is_ascii_digit() || b"+-.e".contains(&byte));
-        if is_number || !self.value.is_ascii() || body.contains(&b'\\') || !body.is_ascii() {
+        let Ok(body) = str::from_utf8(body) else { return true };
+        if is_number || !self.value.is_ascii() || !body.is_ascii() || body.contains('\\') {
             return true;
         }
-        let wanted = self.value.as_bytes();
-        body.windows(wanted.len()).any(|window| window.eq_ignore_ascii_case(wanted))
+        body.to_ascii_lowercase().contains(&self.value)
     }
 
     fn at(&self, value: &Value, path: &[String]) -> bool {

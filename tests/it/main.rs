@@ -19,6 +19,7 @@ mod jobs;
 mod kill;
 mod lifecycle;
 mod metrics;
+mod listing_speed;
 mod process;
 mod redaction;
 mod redis_link;

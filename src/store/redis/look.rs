@@ -7,9 +7,11 @@ use crate::clock::Timestamp;
 use crate::event::{EventId, TargetName};
 use crate::store::StoreError;
 
-use super::audit;
 use super::core::Core;
+use super::keys::Part;
+use super::link::Lane;
 use super::record::Record;
+use super::{audit, reply};
 
 /// The targets, in the order in which their rows come, and what is pending in their groups.
 #[derive(Debug)]
@@ -31,6 +33,27 @@ impl Look {
             pending.push(audit::pending(core, name, None).await?.into_iter().collect());
         }
         Ok(Self { names, pending, now: core.clock.now() })
+    }
+
+    /// Leaves out the targets that have no delivery with a record and none in flight: all that they would cost is time.
+    ///
+    /// # Errors
+    /// Where Redis cannot be reached.
+    pub async fn without_idle(mut self, core: &Core) -> Result<Self, StoreError> {
+        let mut pipeline = redis::pipe();
+        for name in &self.names {
+            pipeline.cmd("HLEN").arg(core.keys.of_target(name, Part::Records));
+        }
+        let counts = core.link.pipeline(Lane::Admin, &pipeline).await?;
+        let (mut names, mut pending) = (Vec::new(), Vec::new());
+        for ((name, in_flight), count) in self.names.into_iter().zip(self.pending).zip(counts) {
+            if !in_flight.is_empty() || reply::number::<u64>(count, "a count of records")? > 0 {
+                names.push(name);
+                pending.push(in_flight);
+            }
+        }
+        (self.names, self.pending) = (names, pending);
+        Ok(self)
     }
 
     /// The targets.

@@ -27,6 +27,9 @@ const INDEX_PAGE: usize = 500;
 const FETCH: usize = 100;
 /// Events that are fetched in all: some MB.
 const FETCHED_MAX: usize = 2_000;
+/// What an id from an index of states costs, measured in ids from a list by type or source: its event must be fetched to
+/// tell its type, and most are of another one, while those of a list are told apart by their records.
+const INDEX_COST: u64 = 4;
 /// Events that are looked at however slow that is, so that a page is short because of much to look at, not by chance.
 pub const LOOKED_AT_MIN: usize = 500;
 
@@ -99,7 +102,13 @@ pub async fn select(core: &Core, selection: &Selection<'_>) -> Result<Selected, 
     if names.is_empty() {
         return Ok((Vec::new(), None));
     }
-    let look = Look::new(core, names).await?;
+    let mut look = Look::new(core, names).await?;
+    if selection.from == From::Records {
+        look = look.without_idle(core).await?;
+    }
+    if look.names().is_empty() {
+        return Ok((Vec::new(), None));
+    }
     let mut ids = Ids::new(core, selection, &look).await?;
     let mut rows = Rows::new(selection);
     while let Some(page) = ids.page(core, &look).await? {
@@ -153,7 +162,9 @@ impl<'q> Ids<'q> {
         let is_indexed = is_indexed
             && match &list {
                 None => true,
-                Some((_, length)) => *length > 0 && indexed(core, &parts, look).await? < *length,
+                Some((_, length)) => {
+                    *length > 0 && indexed(core, &parts, look).await?.saturating_mul(INDEX_COST) < *length
+                }
             };
         if is_indexed {
             return Ok(Self::Indexed { query, parts, place: Some(below) });

@@ -38,10 +38,10 @@ local function note(list, id)
 end
 
 -- Appends the ids to the list, and drops from its other end what is no longer kept: more than comes, so that it shrinks.
-local function extend(list, ids)
+local function extend(list, ids, floor)
   redis.call('RPUSH', list, unpack(ids))
   redis.call('PEXPIRE', list, list_px)
-  local floor = hex_of(redis.call('HGET', meta, 'floor') or '0-0')
+  if not floor then return end -- nothing has gone yet
   local gone = 0
   for _, id in ipairs(redis.call('LRANGE', list, 0, 2 * #ids - 1)) do
     if id > floor or redis.call('HEXISTS', fr, id) == 1 then break end
@@ -77,8 +77,9 @@ for i = 0, count - 1 do
     results[#results + 1] = { 'new', id }
   end
 end
-for list, ids in pairs(listed) do extend(KEYS[5 + 2 * count + tonumber(list)], ids) end
 if added > 0 then
+  local floor = redis.call('HGET', meta, 'floor')
+  for list, ids in pairs(listed) do extend(KEYS[5 + 2 * count + tonumber(list)], ids, floor and hex_of(floor)) end
   redis.call('HINCRBY', meta, 'added', added)
   redis.call('PUBLISH', bell, lease)
 end
