@@ -138,6 +138,7 @@ fn news(
         news.attempt = Some(attempt.number);
         news.status = attempt.status;
         news.error = attempt.error.map(|error| error.as_str().to_owned());
+        news.hint = attempt.hint.map(|hint| hint.as_str().to_owned());
         news.took_ms = Some(attempt.took.as_millis() as u64);
     }
     news

@@ -81,31 +81,46 @@ pub fn redact_json(event_type: &str, payload: Value) -> Value {
     Redaction::new(Keep::of(event_type)).of(payload)
 }
 
-/// The start of the reply that an app gave to an event of this type: apps repeat what they were sent. `body` is the
-/// event's, where it is still there and can be read.
-pub fn redact_reply(event_type: &str, body: Option<&[u8]>, reply: &[u8]) -> RedactedReply {
-    if reply.is_empty() {
-        return RedactedReply::Shown(String::new());
-    }
-    let payload = body.and_then(|body| serde_json::from_slice(body).ok());
-    let (Keep::Unsuspicious, Some(payload)) = (Keep::of(event_type), payload) else {
-        return RedactedReply::Withheld;
-    };
-    let mut redaction = Redaction::new(Keep::Unsuspicious);
-    redaction.of(payload);
-    if redaction.secrets.len() == SECRETS_MAX || redaction.values_left == 0 {
-        return RedactedReply::Withheld;
-    }
-    // The longest first: a short one may be a part of it.
-    redaction.secrets.sort_unstable_by_key(|secret| std::cmp::Reverse(secret.len()));
-    let mut text = String::from_utf8_lossy(reply).into_owned();
-    if let Ok(value) = serde_json::from_str::<Value>(&text) {
-        let redacted = Redaction::new(Keep::InReply).of(value.clone());
-        if redacted != value {
-            text = redacted.to_string();
+/// What apps replied to one event: they repeat what they were sent.
+#[derive(Debug, Clone)]
+pub struct Replies {
+    /// What must not be seen of the payload, the longest first; `None`: anything of it.
+    secrets: Option<Vec<String>>,
+}
+
+impl Replies {
+    /// To an event of this type; `body` is the event's, where it is still there and can be read.
+    pub fn to(event_type: &str, body: Option<&[u8]>) -> Self {
+        let payload = body.and_then(|body| serde_json::from_slice(body).ok());
+        let (Keep::Unsuspicious, Some(payload)) = (Keep::of(event_type), payload) else {
+            return Self { secrets: None };
+        };
+        let mut redaction = Redaction::new(Keep::Unsuspicious);
+        redaction.of(payload);
+        if redaction.secrets.len() == SECRETS_MAX || redaction.values_left == 0 {
+            return Self { secrets: None };
         }
+        let mut secrets = redaction.secrets;
+        secrets.sort_unstable_by_key(|secret| std::cmp::Reverse(secret.len())); // a short one may be a part of a long one
+        secrets.dedup();
+        Self { secrets: Some(secrets) }
     }
-    RedactedReply::Shown(look::without_secrets(&text, &redaction.secrets))
+
+    /// The start of one reply.
+    pub fn redact(&self, reply: &[u8]) -> RedactedReply {
+        if reply.is_empty() {
+            return RedactedReply::Shown(String::new());
+        }
+        let Some(secrets) = &self.secrets else { return RedactedReply::Withheld };
+        let mut text = String::from_utf8_lossy(reply).into_owned();
+        if let Ok(value) = serde_json::from_str::<Value>(&text) {
+            let redacted = Redaction::new(Keep::InReply).of(value.clone());
+            if redacted != value {
+                text = redacted.to_string();
+            }
+        }
+        RedactedReply::Shown(look::without_secrets(&text, secrets))
+    }
 }
 
 /// A walk through one payload.

@@ -2,9 +2,13 @@
 //! be secret; and whatever comes in, what goes out is bounded.
 
 use clerk_relay::event::catalog::KNOWN_TYPES;
-use clerk_relay::event::redaction::{REDACTED, Redacted, RedactedReply, redact, redact_reply};
+use clerk_relay::event::redaction::{REDACTED, Redacted, RedactedReply, Replies, redact};
 use proptest::prelude::*;
 use serde_json::{Value, json};
+
+fn redact_reply(event_type: &str, body: Option<&[u8]>, reply: &[u8]) -> RedactedReply {
+    Replies::to(event_type, body).redact(reply)
+}
 
 /// The sample payload of this type.
 fn sample(event_type: &str) -> Value {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::support::clerk::{Clerk, SECRET};
 use crate::support::receiver::{Receiver, Reply};
-use crate::support::relay::{Home, Relay, eventually};
+use crate::support::relay::{Home, Relay, client, eventually};
 
 /// The dead letter of an event that the target answered so.
 async fn dead(relay: &Relay, svix_id: &str) -> Value {
@@ -25,8 +25,13 @@ async fn a_redirect_to_a_sign_in_is_told_in_words_wherever_one_looks() {
         "sources": { "clerk": { "signing_secrets": [SECRET] } },
         "targets": { "app": { "url": receiver.url, "retry": { "attempts": 1 } } },
     }));
+    let live = format!("{}/api/v1/stream?name=delivery.attempted", relay.admin);
+    let mut live = client().get(live).send().await.unwrap();
     let id = Clerk::new(&relay).send("user.created").await;
     let delivery = dead(&relay, &id).await;
+    let told = String::from_utf8(live.chunk().await.unwrap().unwrap().to_vec()).unwrap();
+    assert!(told.starts_with("event: delivery.attempted\n"), "{told}");
+    assert!(told.contains(r#""hint":"route_protected""#) && told.contains(&id), "{told}");
     let hint = Hint::RouteProtected;
     let expected = json!({ "code": hint.as_str(), "text": hint.text() });
     assert_eq!(delivery["last_hint"], expected);

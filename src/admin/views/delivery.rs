@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 
 use super::event::Shown;
 use super::{ErrorWord, HintWord, StateWord, Time};
-use crate::event::redaction::{RedactedReply, redact_reply};
+use crate::event::redaction::{RedactedReply, Replies};
 use crate::lifecycle::attempt::{Attempt, ReplyRead};
 use crate::lifecycle::hint::Hint;
 use crate::store::query::{DeliveryDetail, DeliveryView};
@@ -72,11 +72,11 @@ pub struct DeliveryDetailJson {
 }
 
 impl DeliveryDetailJson {
-    /// The delivery with as much of the replies as `shown` says; `body` is the event's, where it can be read.
-    pub fn of(detail: DeliveryDetail, body: Option<&[u8]>, shown: Shown) -> Self {
+    /// The delivery with as much of its replies as `shown` says.
+    pub fn of(detail: DeliveryDetail, replies: &Replies, shown: Shown) -> Self {
         let reply = |reply: &[u8]| match shown {
             Shown::Whole => Some(String::from_utf8_lossy(reply).into_owned()),
-            Shown::Redacted => match redact_reply(&detail.view.event_type, body, reply) {
+            Shown::Redacted => match replies.redact(reply) {
                 RedactedReply::Shown(text) => Some(text),
                 RedactedReply::Withheld => None,
             },

@@ -9,7 +9,7 @@ use super::Time;
 use super::delivery::DeliveryDetailJson;
 use crate::clock::Timestamp;
 use crate::event::Event;
-use crate::event::redaction::{Redacted, redact};
+use crate::event::redaction::{Redacted, Replies, redact};
 use crate::store::query::{EventDetail, EventMeta, Payload};
 
 /// An event in a list.
@@ -130,8 +130,10 @@ impl EventDetailJson {
         let (payload_state, payload) = payload(&detail, shown);
         let received = detail.event.as_ref().map(ReceivedJson::from).unwrap_or_default();
         let body = detail.event.as_ref().map(|event| &event.body[..]);
+        let replies = Replies::to(&detail.meta.event_type, body);
         let deliveries = detail.deliveries.into_iter();
-        let deliveries = deliveries.map(|delivery| DeliveryDetailJson::of(delivery, body, shown)).collect();
+        let deliveries =
+            deliveries.map(|delivery| DeliveryDetailJson::of(delivery, &replies, shown)).collect();
         Self { event: detail.meta.into(), received, payload_state, payload, deliveries }
     }
 }

@@ -183,5 +183,6 @@ pub(super) fn without_secrets(text: &str, secrets: &[String]) -> String {
 /// Where the longest start of `secret` begins with which `text` ends.
 fn start_at_end(text: &str, secret: &str) -> Option<usize> {
     let ends = secret.char_indices().map(|(at, _)| at).skip(START_CHARS_MIN);
+    let ends = ends.take_while(|end| *end <= text.len());
     ends.filter(|end| text.ends_with(&secret[..*end])).max().map(|end| text.len() - end)
 }

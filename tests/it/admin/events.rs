@@ -9,6 +9,7 @@ use crate::support::stage::{Stage, on_both_stores};
 on_both_stores! {
     a_payload_is_whole_only_with_reveal_which_the_audit_has
     a_body_comes_as_it_was_received
+    a_reply_is_shown_like_the_payload_that_it_may_repeat
 }
 
 /// What every `sms.created` sample holds and nobody may see.
@@ -28,6 +29,20 @@ async fn a_payload_is_whole_only_with_reveal_which_the_audit_has(stage: Stage) {
     assert_eq!(event["payload_state"], "revealed");
     assert_eq!(event["payload"]["data"]["data"]["otp_code"], CODE);
     assert_eq!(audit(&relay).await, [entry("local", "payload.revealed", own)]);
+}
+
+async fn a_reply_is_shown_like_the_payload_that_it_may_repeat(stage: Stage) {
+    let (_receiver, relay) = relay_answered(&stage, 500).await; // with the words `ok`
+    let clerk = Clerk::new(&relay);
+    for (event_type, shown) in [("sms.created", None), ("user.created", Some("ok"))] {
+        let id = clerk.send(event_type).await;
+        in_state(&relay, &id, "dead").await;
+        for (options, expected) in [("", shown), ("?reveal=true", Some("ok"))] {
+            let event = relay.get(&format!("events/{id}{options}")).await;
+            let reply = &event["deliveries"][0]["attempts_kept"][0]["reply"];
+            assert_eq!(reply.as_str(), expected, "{event_type} {options}");
+        }
+    }
 }
 
 async fn a_body_comes_as_it_was_received(stage: Stage) {
