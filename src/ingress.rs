@@ -40,6 +40,8 @@ use crate::store::Store;
 use crate::store::readiness::{Readiness, Ready};
 use crate::telemetry::Telemetry;
 
+pub use answer::NO_SUCH_PATH;
+
 use answer::{Accepted, Refused};
 use gate::Gate;
 use report::Report;

@@ -4,6 +4,7 @@ pub mod redrive;
 
 use std::process::ExitCode;
 
+use anyhow::bail;
 use clap::Subcommand;
 
 use super::client::Connect;
@@ -160,16 +161,16 @@ async fn show(args: ShowArgs) -> anyhow::Result<ExitCode> {
 /// Which of an event's deliveries is meant: the one to `target`, or the only one.
 ///
 /// # Errors
-/// [`Misuse`] where that is none or several.
-pub fn one_of(deliveries: &[Delivery], target: Option<&str>) -> Result<usize, Misuse> {
-    let names = || deliveries.iter().map(|delivery| delivery.target.clone()).collect::<Vec<_>>();
+/// [`Misuse::WhichTarget`] where that could be several; anything else where there is none.
+pub fn one_of(deliveries: &[Delivery], target: Option<&str>) -> anyhow::Result<usize> {
+    let names: Vec<String> = deliveries.iter().map(|delivery| delivery.target.clone()).collect();
     match (target, deliveries.len()) {
-        (_, 0) => Err(Misuse::NoDelivery),
+        (_, 0) => bail!("this event has no delivery: no target wanted it, or there are none"),
         (None, 1) => Ok(0),
-        (None, _) => Err(Misuse::WhichTarget(names())),
-        (Some(name), _) => deliveries
-            .iter()
-            .position(|delivery| delivery.target == name)
-            .ok_or_else(|| Misuse::NoSuchTarget { wanted: name.to_owned(), there: names() }),
+        (None, _) => Err(Misuse::WhichTarget(names).into()),
+        (Some(name), _) => match names.iter().position(|one| one == name) {
+            Some(index) => Ok(index),
+            None => bail!("this event has no delivery to `{name}`; it has one to {}", names.join(", ")),
+        },
     }
 }

@@ -29,7 +29,7 @@ pub struct Event {
     /// When it was received.
     pub received_at: Option<String>,
     /// How long after its birth.
-    pub late_ms: u64,
+    pub late_ms: Option<u64>,
     /// Which secret matched, as its fingerprint.
     pub secret: Option<String>,
     /// Who sent it.

@@ -87,20 +87,9 @@ pub enum Misuse {
     /// Neither one delivery nor a selection.
     #[error("which deliveries? Name an EVENT, or select by --target, --state, --type, --subject, --since")]
     NothingSelected,
-    /// The event went to no target.
-    #[error("this event has no delivery: no target wanted it, or there are none")]
-    NoDelivery,
     /// The event went to several targets.
     #[error("this event has several deliveries: name the TARGET, one of {}", .0.join(", "))]
     WhichTarget(Vec<String>),
-    /// There is no such target.
-    #[error("there is no target `{wanted}`; there is {}", if .there.is_empty() { "none".to_owned() } else { .there.join(", ") })]
-    NoSuchTarget {
-        /// What was asked for.
-        wanted: String,
-        /// Those that there are.
-        there: Vec<String>,
-    },
     /// There is no sample of this type.
     #[error("there is no sample of `{wanted}`; did you mean `{near}`? `clerk-relay send --list` shows all")]
     NoSample {
@@ -135,9 +124,7 @@ impl Misuse {
             | Self::HttpClient(_)
             | Self::Unconfirmed
             | Self::NothingSelected
-            | Self::NoDelivery
             | Self::WhichTarget(_)
-            | Self::NoSuchTarget { .. }
             | Self::NoSample { .. }
             | Self::NoSource(_)
             | Self::WhichSource(_) => {

@@ -97,6 +97,7 @@ pub fn table(columns: &[Column], rows: Vec<Vec<String>>) -> String {
 }
 
 fn render(columns: &[Column], rows: Vec<Vec<String>>, width: Option<u16>) -> String {
+    let (columns, rows) = if width.is_some() { filled(columns, rows) } else { (columns.to_vec(), rows) };
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(columns.iter().map(|(title, _)| *title));
     match width {
@@ -125,37 +126,42 @@ fn render(columns: &[Column], rows: Vec<Vec<String>>, width: Option<u16>) -> Str
     }
     let tinted = columns.iter().position(|(_, kind)| *kind == Kind::State);
     let mut shown = String::new();
-    let mut span = None;
+    let mut start = None;
     for (number, text) in table.lines().enumerate() {
         let text = text.trim_end();
         if number == 0 {
-            span = tinted.map(|index| span_of(text, columns, index));
+            start = tinted.map(|index| start_of(text, &columns, index));
             shown.push_str(&format!("{STRONG}{text}{STRONG:#}\n"));
         } else {
-            shown.push_str(&tint(text, span));
+            shown.push_str(&tint(text, start));
             shown.push('\n');
         }
     }
     shown
 }
 
-/// From which to which character a column goes, by the headings, none of which stands within another before it.
-fn span_of(header: &str, columns: &[Column], index: usize) -> (usize, usize) {
-    let mut from = 0;
-    let mut starts = columns.iter().map(|(title, _)| {
-        let start = header[from..].find(title).map_or(header.len(), |at| from + at);
-        from = (start + title.len()).min(header.len());
-        start
-    });
-    let start = starts.nth(index).unwrap_or_default();
-    let next = if matches!(columns.get(index + 1), Some((_, Kind::Number))) { None } else { starts.next() };
-    (start, next.unwrap_or(usize::MAX))
+/// Without the columns that say nothing in any row: room for the others. Whoever pipes has them all, each at its place.
+fn filled(columns: &[Column], rows: Vec<Vec<String>>) -> (Vec<Column>, Vec<Vec<String>>) {
+    let says = |index: usize| rows.iter().any(|row| row.get(index).is_some_and(|cell| !cell.is_empty()));
+    let kept: Vec<usize> = (0..columns.len()).filter(|index| says(*index)).collect();
+    let rows = rows.iter().map(|row| kept.iter().map(|index| row[*index].clone()).collect()).collect();
+    (kept.into_iter().map(|index| columns[index]).collect(), rows)
 }
 
-/// The line with the word at its state's place coloured.
-fn tint(text: &str, span: Option<(usize, usize)>) -> String {
-    let Some((start, _)) = span else { return text.to_owned() };
-    let Some((at, _)) = text.char_indices().nth(start) else { return text.to_owned() };
+/// At which character a column begins, by the headings.
+fn start_of(header: &str, columns: &[Column], index: usize) -> usize {
+    let mut from = 0;
+    for (title, _) in &columns[..index] {
+        from += header[from..].find(title).map_or(0, |at| at + title.len());
+    }
+    from + header[from..].find(columns[index].0).unwrap_or_default()
+}
+
+/// The line with the word that begins at the state's place coloured.
+fn tint(text: &str, start: Option<usize>) -> String {
+    let Some((at, _)) = start.and_then(|start| text.char_indices().nth(start)) else {
+        return text.to_owned();
+    };
     let (before, rest) = text.split_at(at);
     let word = rest.split("  ").next().unwrap_or_default();
     let style = style_of(word);

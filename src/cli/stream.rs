@@ -122,6 +122,7 @@ fn is_passing(error: &ApiError) -> bool {
         // A proxy in front says 502 and the like while the relay restarts.
         ApiError::NotARelay { status, .. } => status.is_server_error(),
         ApiError::Tls { .. }
+        | ApiError::Webhooks { .. }
         | ApiError::Strange { .. }
         | ApiError::Unauthorized(_)
         | ApiError::Forbidden(_)

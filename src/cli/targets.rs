@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
+use anyhow::bail;
 use clap::Subcommand;
 use reqwest::Method;
 use serde::Deserialize;
@@ -207,9 +208,12 @@ fn store_line(overview: &Value) -> String {
 async fn find(client: &Client, name: &str) -> anyhow::Result<Value> {
     let overview: Value = client.get(&["targets"], &Vec::new()).await?;
     let targets = overview["targets"].as_array().cloned().unwrap_or_default();
-    let names = targets.iter().filter_map(|target| target["name"].as_str().map(str::to_owned)).collect();
-    let found = targets.into_iter().find(|target| target["name"] == name);
-    Ok(found.ok_or_else(|| Misuse::NoSuchTarget { wanted: name.to_owned(), there: names })?)
+    let names: Vec<&str> = targets.iter().filter_map(|target| target["name"].as_str()).collect();
+    match targets.iter().find(|target| target["name"] == name) {
+        Some(found) => Ok(found.clone()),
+        None if names.is_empty() => bail!("there is no target `{name}`: there are none"),
+        None => bail!("there is no target `{name}`; there is {}", names.join(", ")),
+    }
 }
 
 async fn show(args: &OneArgs) -> anyhow::Result<ExitCode> {
@@ -292,22 +296,22 @@ fn told(args: &OneArgs, done: &str) -> anyhow::Result<ExitCode> {
 
 async fn forget(args: &ForgetArgs) -> anyhow::Result<ExitCode> {
     let client = args.one.common.connect.client(Scope::Write)?;
-    let answer = find(&client, &args.one.target).await?;
-    let target: Target = serde_json::from_value(answer.clone())?;
-    let what = format!(
-        "forget {} with {} unfinished deliveries and {} dead letters",
-        target.name,
-        target.backlog(),
-        target.dead
-    );
-    if args.dry_run {
-        match args.one.common.output.output {
-            Format::Json => output::json(&answer)?,
-            Format::Table => output::line(format!("would {what}"))?,
-        }
-        return Ok(ExitCode::SUCCESS);
-    }
+    let path = ["targets", args.one.target.as_str()];
     if !args.yes {
+        let dry_run = vec![("dry_run", "true".to_owned())];
+        let answer = client.ask(Method::DELETE, &path, &dry_run, None).await?;
+        let what = format!(
+            "forget {} with {} deliveries that are unfinished or dead",
+            args.one.target,
+            answer["cancels"].as_u64().unwrap_or_default()
+        );
+        if args.dry_run {
+            match args.one.common.output.output {
+                Format::Json => output::json(&answer)?,
+                Format::Table => output::line(format!("would {what}"))?,
+            }
+            return Ok(ExitCode::SUCCESS);
+        }
         if !bulk::can_ask() {
             anstream::eprintln!("{what}: not done");
             return Err(Misuse::Unconfirmed.into());
@@ -317,6 +321,6 @@ async fn forget(args: &ForgetArgs) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(EXIT_FAILURE));
         }
     }
-    client.ask(Method::DELETE, &["targets", &args.one.target], &Vec::new(), None).await?;
+    client.ask(Method::DELETE, &path, &Vec::new(), None).await?;
     told(&args.one, "forgotten")
 }

@@ -16,6 +16,7 @@ mod contract;
 mod ingress;
 mod kill;
 mod lifecycle;
+mod operator;
 mod process;
 mod redis_link;
 mod redis_process;

@@ -10,6 +10,7 @@ use super::{TokenFrom, VARIABLE_TOKEN};
 use crate::cli::given::VARIABLE_URL;
 use crate::cli::{EXIT_FAILURE, EXIT_NOT_ALLOWED, EXIT_UNAVAILABLE, EXIT_USAGE};
 use crate::delivery::send::is_tls;
+use crate::ingress::NO_SUCH_PATH;
 use crate::telemetry::causes;
 
 /// A request to the admin API that came to nothing.
@@ -44,6 +45,12 @@ pub enum ApiError {
         base: Url,
         /// What it answered.
         status: StatusCode,
+    },
+    /// What answers is a relay's listener of webhooks.
+    #[error("what answers at {base} takes webhooks, and is not the admin API")]
+    Webhooks {
+        /// The address.
+        base: Url,
     },
     /// An answer that is not understood.
     #[error("{base} gave an answer that this version does not understand")]
@@ -100,6 +107,7 @@ pub(super) fn told(status: StatusCode, body: &[u8], base: &Url, token_from: Toke
         return ApiError::NotARelay { base: base.clone(), status };
     };
     match status {
+        _ if error.code == NO_SUCH_PATH => ApiError::Webhooks { base: base.clone() },
         StatusCode::UNAUTHORIZED => ApiError::Unauthorized(token_from),
         StatusCode::FORBIDDEN => ApiError::Forbidden(error),
         StatusCode::NOT_FOUND => ApiError::NotFound(error),
@@ -139,7 +147,7 @@ impl ApiError {
                 "a relay itself speaks plain HTTP: is this the address of a proxy before it? For an authority of your own, SSL_CERT_FILE names its certificate".to_owned(),
             ),
             Self::Tls { .. } => None,
-            Self::NotARelay { .. } => Some(
+            Self::NotARelay { .. } | Self::Webhooks { .. } => Some(
                 "the admin API has a listener of its own (`admin.listen`, by default port 8081), not that of the webhooks".to_owned(),
             ),
             Self::Strange { .. } => Some("compare `clerk-relay --version` with that of the relay".to_owned()),
@@ -147,6 +155,7 @@ impl ApiError {
             Self::Forbidden(told) if told.code == "read_only" => Some(format!(
                 "use a token that has `can: write` in `admin.tokens`, by --token-file or {VARIABLE_TOKEN}"
             )),
+            Self::Conflict(told) if told.code == "already_ended" => Some("`--again` delivers it once more".to_owned()),
             Self::Forbidden(_) | Self::NotFound(_) | Self::Conflict(_) | Self::Refused(_) => None,
             Self::Away(_) => Some("`clerk-relay health` tells more; then try again".to_owned()),
         }
@@ -159,6 +168,7 @@ impl ApiError {
             | Self::TimedOut { .. }
             | Self::Tls { .. }
             | Self::NotARelay { .. }
+            | Self::Webhooks { .. }
             | Self::Strange { .. }
             | Self::Away(_) => EXIT_UNAVAILABLE,
             Self::Unauthorized(_) | Self::Forbidden(_) => EXIT_NOT_ALLOWED,

@@ -47,11 +47,12 @@ fn fact(text: &mut String, name: &str, value: &str) {
 
 fn accepted(event: &Event, now: Timestamp) -> String {
     let Some(at) = moment::of_api(&event.accepted_at) else { return clean(&event.accepted_at) };
-    let late = Duration::from_millis(event.late_ms);
-    let late = match (&event.received_at, late > LATE) {
-        (None, _) => String::new(),
-        (Some(_), true) => format!(", {SLOW}{} after Clerk made it{SLOW:#}", moment::short(late)),
-        (Some(_), false) => format!(", {} ms after Clerk made it", late.as_millis()),
+    let late = match event.late_ms.map(Duration::from_millis) {
+        None => String::new(),
+        Some(late) if late > LATE => {
+            format!(", {SLOW}{} after Clerk made it{SLOW:#}", moment::short(late))
+        }
+        Some(late) => format!(", {} ms after Clerk made it", late.as_millis()),
     };
     format!("{} ({}){late}", moment::full(at), moment::relative(Some(at), now))
 }
