@@ -19,6 +19,7 @@ use crate::config::{Config, RedisUrl, StoreUrl};
 use crate::delivery::send::{Sender, SenderError};
 use crate::lifecycle::MAX_WAIT_DEFAULT;
 use crate::shutdown::Shutdown;
+use crate::store::job::asking::JobBell;
 use crate::store::query::Durability;
 use crate::store::readiness::Readiness;
 use crate::store::redis;
@@ -26,7 +27,7 @@ use crate::store::sqlite::{self, Memory, OpenError};
 use crate::store::{Store, StoreError, TargetSpec};
 use crate::telemetry::Telemetry;
 use crate::telemetry::feed::Feed;
-use crate::{admin, delivery, ingress, upkeep};
+use crate::{admin, delivery, ingress, jobs, upkeep};
 
 /// After an abort the flows get this long to settle what they let go of.
 const ABORT_GRACE: Duration = Duration::from_secs(5);
@@ -141,14 +142,16 @@ pub async fn start(config: Config, options: Options) -> Result<Running, StartErr
         telemetry: telemetry.clone(),
     };
     flows.spawn(named("upkeep", upkeep::run(deps, shutdown.clone())));
+    let job_bell = do_jobs(&mut flows, &store, &shutdown);
     let (leaving, counts) = (CancellationToken::new(), Arc::<ingress::Counts>::default());
     let readiness = Arc::new(Readiness::new(store.clone(), leaving.clone()));
-    let tokens = config.admin.tokens.clone().into();
     let deps = admin::Deps {
         store: store.clone(),
-        tokens,
+        clock: clock.clone(),
+        tokens: config.admin.tokens.clone().into(),
         readiness: readiness.clone(),
         telemetry: telemetry.clone(),
+        job_bell,
     };
     flows.spawn(named("admin", admin::run(admin_listener, deps, shutdown.clone())));
     let (delay, grace) = (config.shutdown_delay, config.shutdown_grace);
@@ -215,6 +218,14 @@ impl Running {
         }
         stopped
     }
+}
+
+/// Starts the flow that does jobs; the bell is for whoever starts one.
+fn do_jobs(flows: &mut JoinSet<&'static str>, store: &Arc<dyn Store>, shutdown: &Shutdown) -> JobBell {
+    let bell = JobBell::default();
+    let deps = jobs::Deps::new(store.clone(), bell.clone());
+    flows.spawn(named("jobs", jobs::run(deps, shutdown.clone())));
+    bell
 }
 
 async fn named(name: &'static str, flow: impl Future) -> &'static str {

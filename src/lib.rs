@@ -1,6 +1,6 @@
 //! clerk-relay, from the ground up. Data flows one way: bytes come in at `ingress`, `signature` turns them into a
-//! verified event, the store keeps it, `delivery` sends it on. `upkeep` and `admin` stand beside that flow and touch
-//! only the store. A file uses what stands above it on this page, never what stands below; `app` puts the parts
+//! verified event, the store keeps it, `delivery` sends it on. `upkeep`, `jobs` and `admin` stand beside that flow and
+//! touch only the store. A file uses what stands above it on this page, never what stands below; `app` puts the parts
 //! together, and the flows of floor 5 do not know each other.
 
 // Floor 0: words.
@@ -26,6 +26,7 @@ pub mod http;
 pub mod ingress;
 pub mod delivery;
 pub mod upkeep;
+pub mod jobs;
 pub mod admin;
 
 // Floor 6: everything put together once, and stopped in order.

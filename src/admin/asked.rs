@@ -1,5 +1,10 @@
-//! What a request asks for: its parameters and the parts of its path, read so that nothing is ignored. Each list has
-//! the parameters that apply to it and refuses any other by its name.
+//! What a request asks for: its parameters, the parts of its path and its body, read so that nothing is ignored. Each
+//! route takes what applies to it and refuses anything else by its name. In the folder beside it: which conditions the
+//! lists and the jobs take.
+
+pub mod body;
+pub mod filter;
+pub mod lists;
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -12,8 +17,7 @@ use serde::de::DeserializeOwned;
 use super::problem::Problem;
 use crate::clock::Timestamp;
 use crate::event::Subject;
-use crate::lifecycle::State;
-use crate::store::query::{Cursor, DeliveryQuery, EventQuery, Page};
+use crate::store::query::{Cursor, PAGE_ROWS_MAX, Page};
 
 /// Rows of a page when none are asked for.
 const PAGE_ROWS: u32 = 50;
@@ -50,110 +54,6 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Named<T
 #[serde(deny_unknown_fields)]
 pub struct Nothing {}
 
-/// Parameters of `GET events`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct EventParams {
-    limit: Option<u32>,
-    cursor: Option<String>,
-    #[serde(rename = "type")]
-    event_type: Option<String>,
-    subject: Option<String>,
-    source: Option<String>,
-    since: Option<String>,
-    until: Option<String>,
-}
-
-impl EventParams {
-    /// Which events, and which page of them.
-    pub fn read(self) -> Result<(EventQuery, Page), Problem> {
-        let page = page(self.limit, self.cursor, |cursor| matches!(cursor, Cursor::Event(_)))?;
-        let query = EventQuery {
-            event_type: event_type(self.event_type)?,
-            subject: subject(self.subject)?,
-            source: optional("source", self.source)?,
-            since: instant("since", self.since)?,
-            until: instant("until", self.until)?,
-            payload: None,
-        };
-        Ok((query, page))
-    }
-}
-
-/// Parameters of `GET deliveries`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DeliveryParams {
-    limit: Option<u32>,
-    cursor: Option<String>,
-    target: Option<String>,
-    state: Option<String>,
-    #[serde(rename = "type")]
-    event_type: Option<String>,
-    subject: Option<String>,
-    since: Option<String>,
-    until: Option<String>,
-}
-
-impl DeliveryParams {
-    /// Which deliveries, and which page of them.
-    pub fn read(self) -> Result<(DeliveryQuery, Page), Problem> {
-        let states = match &self.state {
-            None => Vec::new(),
-            Some(list) => list.split(',').map(|text| parsed("state", text)).collect::<Result<_, _>>()?,
-        };
-        let page = page(self.limit, self.cursor, |cursor| matches!(cursor, Cursor::Delivery(..)))?;
-        let query = DeliveryQuery {
-            target: optional("target", self.target)?,
-            states,
-            event_type: event_type(self.event_type)?,
-            subject: subject(self.subject)?,
-            since: instant("since", self.since)?,
-            until: instant("until", self.until)?,
-            source: None,
-        };
-        Ok((query, page))
-    }
-}
-
-/// Parameters of `GET dead-letters`: those of deliveries without the state.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DeadLetterParams {
-    limit: Option<u32>,
-    cursor: Option<String>,
-    target: Option<String>,
-    #[serde(rename = "type")]
-    event_type: Option<String>,
-    subject: Option<String>,
-    since: Option<String>,
-    until: Option<String>,
-}
-
-impl DeadLetterParams {
-    /// Which dead letters, and which page of them.
-    pub fn read(self) -> Result<(DeliveryQuery, Page), Problem> {
-        let Self { limit, cursor, target, event_type, subject, since, until } = self;
-        let state = Some(State::Dead.as_str().to_owned());
-        DeliveryParams { limit, cursor, target, state, event_type, subject, since, until }.read()
-    }
-}
-
-/// Parameters of `GET refusals`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RefusalParams {
-    limit: Option<u32>,
-    cursor: Option<String>,
-}
-
-impl RefusalParams {
-    /// Which page.
-    pub fn read(self) -> Result<Page, Problem> {
-        page(self.limit, self.cursor, |cursor| matches!(cursor, Cursor::Number(_)))
-    }
-}
-
 /// `text` as the value of `name`.
 pub fn parsed<T: FromStr<Err: Display>>(name: &str, text: &str) -> Result<T, Problem> {
     text.parse().map_err(|error| Problem::BadRequest(format!("`{name}`: {error}")))
@@ -165,6 +65,9 @@ fn optional<T: FromStr<Err: Display>>(name: &str, text: Option<String>) -> Resul
 
 fn page(limit: Option<u32>, cursor: Option<String>, fits: impl Fn(&Cursor) -> bool) -> Result<Page, Problem> {
     let rows = limit.unwrap_or(PAGE_ROWS);
+    if !(1..=PAGE_ROWS_MAX).contains(&rows) {
+        return Err(Problem::BadRequest(format!("`limit` is 1 to {PAGE_ROWS_MAX}")));
+    }
     match optional("cursor", cursor)? {
         None => Ok(Page::first(rows)),
         Some(cursor) if fits(&cursor) => Ok(Page::after(rows, cursor)),
@@ -180,14 +83,11 @@ fn not_empty(name: &str, text: Option<String>) -> Result<Option<String>, Problem
     }
 }
 
-fn event_type(text: Option<String>) -> Result<Option<String>, Problem> {
-    not_empty("type", text)
-}
-
 fn subject(text: Option<String>) -> Result<Option<Subject>, Problem> {
     Ok(not_empty("subject", text)?.as_deref().and_then(Subject::of))
 }
 
+/// RFC 3339 text with its offset. Without one it would mean another instant on another machine.
 fn instant(name: &str, text: Option<String>) -> Result<Option<Timestamp>, Problem> {
     let time: Option<jiff::Timestamp> = optional(name, text)?;
     Ok(time.map(|time| Timestamp::from_ms(time.as_millisecond())))

@@ -82,6 +82,14 @@ pub fn encode(event: &Event) -> Vec<u8> {
     frame
 }
 
+/// The body in `frame`, where its form is ours; the facts are not read.
+pub fn body(frame: &[u8]) -> Option<&[u8]> {
+    let (version, rest) = frame.split_first()?;
+    let length = rest.first_chunk::<4>()?;
+    (*version == VERSION).then_some(())?;
+    frame.get(HEAD_BYTES + u32::from_be_bytes(*length) as usize..)
+}
+
 /// The event in `frame`; its body shares the frame's memory.
 ///
 /// # Errors

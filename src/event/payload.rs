@@ -45,11 +45,25 @@ impl FromStr for PayloadMatch {
 impl PayloadMatch {
     /// Whether `body` is JSON that fulfils the condition.
     pub fn matches(&self, body: &[u8]) -> bool {
+        if !self.may_match(body) {
+            return false;
+        }
         let Ok(payload) = serde_json::from_slice::<Value>(body) else { return false };
         match &self.path {
             Some(path) => self.at(&payload, path),
             None => self.anywhere(&payload),
         }
+    }
+
+    /// Whether the value's letters stand in the body: most bodies need not be parsed. Only where they must stand there as
+    /// they are: a number may be written in another way, and so may text with escapes or beyond ASCII.
+    fn may_match(&self, body: &[u8]) -> bool {
+        let is_number = self.value.bytes().all(|byte| byte.is_ascii_digit() || b"+-.e".contains(&byte));
+        if is_number || !self.value.is_ascii() || body.contains(&b'\\') || !body.is_ascii() {
+            return true;
+        }
+        let wanted = self.value.as_bytes();
+        body.windows(wanted.len()).any(|window| window.eq_ignore_ascii_case(wanted))
     }
 
     fn at(&self, value: &Value, path: &[String]) -> bool {
@@ -112,6 +126,25 @@ mod tests {
             ["jane", "/data/email_addresses/1/email_address=jane@example.com", "/data/id=user_2", "/data=x"]
         {
             assert!(!holds(condition), "{condition}");
+        }
+    }
+
+    #[test]
+    fn a_value_is_found_however_it_is_written() {
+        for (body, condition) in [
+            (r#"{"a":"jane\u0040example.com"}"#, "jane@example.com"),
+            (r#"{"a":1e2}"#, "100.0"),
+            ("{\"a\":\"\u{212a}ane\"}", "kane"), // the Kelvin sign, whose small letter is a k
+            (r#"{"a":"","b":null}"#, "/a="),
+            (r#"{"a":[{"b":"x"},{"b":"Y"}]}"#, "/a/*/b=y"),
+        ] {
+            assert!(
+                condition.parse::<PayloadMatch>().unwrap().matches(body.as_bytes()),
+                "{body} {condition}"
+            );
+        }
+        for body in ["no JSON, jane@example.com", r#"["jane@example.com.au"]"#, ""] {
+            assert!(!"jane@example.com".parse::<PayloadMatch>().unwrap().matches(body.as_bytes()), "{body}");
         }
     }
 

@@ -1,6 +1,9 @@
 //! A job: a retry, replay, discard or erasure of many deliveries, started by an operator and done step by step. It is kept
 //! in the store, so that a restart or another relay goes on with it. Plain data and pure rules; who does the steps is not
-//! known here.
+//! known here. In the folder beside this file: which jobs a store takes, and what flows do with them.
+
+pub mod admission;
+pub mod asking;
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -105,10 +108,17 @@ pub struct Job {
     pub created_at: Timestamp,
     /// When it was last changed.
     pub updated_at: Timestamp,
-    /// Deliveries (of an erasure: events) changed or counted so far.
+    /// Deliveries (of an erasure: events) changed or counted so far. A step whose relay died before it wrote this down is
+    /// not in it.
     pub moved: u64,
     /// The cursor to go on from, as text.
     pub after: Option<String>,
+    /// Of an erasure: deliveries that were in flight in this pass; once it is through, another pass looks for them.
+    #[serde(default)]
+    pub in_flight: u64,
+    /// Of an erasure: passes that are through.
+    #[serde(default)]
+    pub passes: u32,
     /// No step before this.
     pub due_at: Timestamp,
     /// Who has it.
@@ -116,7 +126,8 @@ pub struct Job {
 }
 
 impl Job {
-    /// A job at its start.
+    /// A job at its start. Its first step is not made in the millisecond of its creation, so that whatever it changes has
+    /// changed later than that, and is left alone where a step is repeated.
     pub fn new(id: u64, spec: JobSpec, now: Timestamp) -> Self {
         Self {
             id,
@@ -127,16 +138,31 @@ impl Job {
             updated_at: now,
             moved: 0,
             after: None,
-            due_at: now,
+            in_flight: 0,
+            passes: 0,
+            due_at: now.plus(Duration::from_millis(1)),
             hold: None,
+        }
+    }
+
+    /// Until when `relay` has to wait for its next step, where it has one.
+    pub fn free_at(&self, relay: &str) -> Option<Timestamp> {
+        let held_until = self.hold.as_ref().filter(|hold| hold.relay != relay).map(|hold| hold.until);
+        match self.state {
+            JobState::Running => Some(held_until.map_or(self.due_at, |until| until.max(self.due_at))),
+            JobState::Done | JobState::Cancelled => None,
         }
     }
 
     /// Whether `relay` may do its next step at `now`.
     pub fn is_free_for(&self, relay: &str, now: Timestamp) -> bool {
-        self.state == JobState::Running
-            && self.due_at <= now
-            && self.hold.as_ref().is_none_or(|hold| hold.relay == relay || hold.until <= now)
+        self.free_at(relay).is_some_and(|free_at| free_at <= now)
+    }
+
+    /// Whether this is what putting `put` made: then its answer was lost, and nothing else has happened since.
+    pub fn came_of(&self, put: &Self) -> bool {
+        put.revision.checked_add(1) == Some(self.revision)
+            && *self == Self { revision: self.revision, updated_at: self.updated_at, ..put.clone() }
     }
 
     /// The job, taken by `relay` for its next step.

@@ -11,6 +11,8 @@ use crate::clock::Timestamp;
 use crate::event::SourceName;
 use crate::telemetry::tally::Tally;
 
+/// Refusals kept, the newest.
+pub const REFUSALS_KEPT: usize = 1_000;
 /// Audit entries kept, the newest.
 pub const AUDIT_KEPT: usize = 10_000;
 /// Jobs that may be unfinished at one time.
@@ -19,6 +21,13 @@ pub const JOBS_UNFINISHED_MAX: usize = 16;
 pub const JOBS_KEPT: usize = 200;
 /// Minutes for which tallies are kept.
 pub const TALLY_MINUTES_KEPT: u32 = 120;
+/// Characters kept of each text of a refusal or an audit entry: some of it comes from whoever can reach us.
+pub const TEXT_MAX: usize = 500;
+
+/// The part of `text` that is kept.
+pub fn cut(text: &str) -> String {
+    text.chars().take(TEXT_MAX).collect()
+}
 
 /// A request that ingress did not accept. Holds no body and no secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,7 +61,8 @@ pub enum RefusalQuery {
     List(Page),
 }
 
-/// What somebody did through the admin API: writes, reveals and erasures. Holds no payload and no secret.
+/// What somebody did through the admin API: writes, reveals and erasures. Holds no payload and no secret; of each text
+/// [`TEXT_MAX`] characters are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditEntry {
     /// When.
@@ -81,7 +91,8 @@ pub enum AuditQuery {
 pub enum JobQuery {
     /// Start one, unless an unfinished one does the same or too many are unfinished.
     Create(JobSpec),
-    /// Replace the job of this id, where its revision is still the one given; the stored one has the next revision.
+    /// Replace the job of this id, where its revision is still the one given; the stored one has the next revision and
+    /// says when. What was put already by a call whose answer was lost is done, not lost.
     Put(Job),
     /// All that are kept, newest first.
     List,
@@ -126,12 +137,13 @@ pub trait Ledger: Send + Sync + 'static {
     /// Appends refusals (the newest are kept, up to a cap) and lists them, newest first.
     async fn refusals(&self, query: RefusalQuery) -> Result<Paged<Refusal>, StoreError>;
 
-    /// Appends to the audit (the newest [`AUDIT_KEPT`] are kept) and lists it, newest first.
+    /// Appends to the audit (the newest [`AUDIT_KEPT`] are kept) and lists it, newest first. An entry that is appended
+    /// again because the answer was lost may stand there twice.
     async fn audit(&self, query: AuditQuery) -> Result<Paged<AuditEntry>, StoreError>;
 
     /// Creates, changes and lists jobs, each call in one atomic step.
     async fn jobs(&self, query: JobQuery) -> Result<JobAnswer, StoreError>;
 
-    /// Adds up what went through, minute by minute, and tells it.
+    /// Adds up what went through, minute by minute, and tells it; of [`TALLY_MINUTES_KEPT`] minutes, in no order.
     async fn stats(&self, query: StatsQuery) -> Result<Vec<Tally>, StoreError>;
 }

@@ -9,6 +9,7 @@ mod assurance;
 mod audit;
 mod batch;
 mod bell;
+mod capped;
 mod claim;
 mod codes;
 mod core;
@@ -17,11 +18,14 @@ mod entries;
 mod fullness;
 mod held;
 mod ingest;
+mod jobs;
 mod keys;
 mod leases;
 pub mod link;
 mod ledger;
+mod listed;
 mod lists;
+mod look;
 mod memo;
 mod overview;
 mod record;
@@ -32,6 +36,7 @@ mod scripts;
 mod select;
 mod settle;
 mod sweep;
+mod tallies;
 mod targets;
 mod walk;
 
@@ -218,7 +223,9 @@ impl RedisStore {
         for key in [keys.log(), keys.meta(), keys.relays(), keys.declared(), keys.targets(), keys.sources()] {
             command.arg(key);
         }
-        command.arg(keys.refusals()).arg(keys.mark(&event.source, &event.svix_id));
+        command.arg(keys.of_source(&event.source)).arg(keys.of_type(&event.event_type));
+        command.arg(keys.refusals()).arg(keys.audit()).arg(keys.jobs()); // tallies run out by themselves
+        command.arg(keys.mark(&event.source, &event.svix_id));
         command.arg(event.subject.as_ref().map(|subject| keys.subject(subject.as_str())));
         self.core.link.command(Lane::Admin, &command).await?;
         Ok(())

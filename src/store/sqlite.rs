@@ -8,12 +8,15 @@ mod abandoned;
 mod attempts;
 mod boot;
 mod breaker;
+mod capped;
 mod checkpoint;
 mod claim;
 mod codes;
 mod disk;
 mod fault;
 mod ingest;
+mod jobs;
+mod keys;
 mod lanes;
 mod ledger;
 mod lists;
@@ -26,6 +29,7 @@ mod schema;
 mod select;
 mod settle;
 mod sweep;
+mod tallies;
 mod targets;
 mod writer;
 
@@ -44,7 +48,7 @@ use crate::signature::Verified;
 
 use super::query::{
     DeliveryQuery, DeliveryView, Durability, Erase, Erased, EventLookup, EventMeta, EventQuery, EventRef,
-    Overview, Page, Paged, Redrive, Redriven,
+    Mode, Overview, Page, Paged, Redrive, Redriven,
 };
 use super::{
     ClaimWanted, Claimed, Control, Controlled, Ingested, Lease, Settle, Settled, Store, StoreError, Swept,
@@ -146,6 +150,8 @@ pub struct SqliteStore {
     bell: Arc<watch::Sender<u64>>,
     rules: Arc<notes::Rules>,
     durability: Durability,
+    /// For what is asked of readers; the writer has its own handle.
+    clock: Clock,
 }
 
 /// Resolves when the last handle is gone, the log is written back and the file is free for another relay.
@@ -176,7 +182,7 @@ pub fn open(options: Options) -> Result<(SqliteStore, Closed), OpenError> {
     let thread = writer::Thread {
         conn,
         hold,
-        clock,
+        clock: clock.clone(),
         rules: rules.clone(),
         notes,
         abandoned: Arc::default(),
@@ -184,7 +190,7 @@ pub fn open(options: Options) -> Result<(SqliteStore, Closed), OpenError> {
         checkpoints: checkpoint::Checkpoints::default(),
     };
     let (writer, closed) = writer::start(thread)?;
-    Ok((SqliteStore { writer, readers, bell, rules: Arc::new(rules), durability }, Closed(closed)))
+    Ok((SqliteStore { writer, readers, bell, rules: Arc::new(rules), durability, clock }, Closed(closed)))
 }
 
 /// Bytes that an operation without a frame writes, roughly.
@@ -254,7 +260,10 @@ impl Store for SqliteStore {
     }
 
     async fn redrive(&self, redrive: Redrive) -> Result<Redriven, StoreError> {
-        self.writer.call(SMALL_BYTES, move |tx| redrive::redrive(tx, &redrive)).await
+        match redrive.mode {
+            Mode::Apply => self.writer.call(SMALL_BYTES, move |tx| redrive::redrive(tx, &redrive)).await,
+            Mode::Count => self.readers.read(move |conn| redrive::count(conn, &redrive)).await,
+        }
     }
 
     async fn events(&self, query: EventQuery, page: Page) -> Result<Paged<EventMeta>, StoreError> {

@@ -1,6 +1,7 @@
 //! Small counts, minute by minute: what came in at each source and went out to each target. Kept for people who want to
 //! see the last hour at a glance; metrics proper are scraped, not kept.
 
+use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -121,6 +122,39 @@ pub enum Counted {
     Source(SourceName),
     /// A target.
     Target(TargetName),
+}
+
+impl fmt::Display for Counted {
+    /// The word for it in stores: `s:<source>` or `t:<target>`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Source(name) => write!(f, "s:{name}"),
+            Self::Target(name) => write!(f, "t:{name}"),
+        }
+    }
+}
+
+/// Text that names neither a source nor a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("this names nobody of whom something is counted")]
+pub struct UnknownCounted;
+
+impl FromStr for Counted {
+    type Err = UnknownCounted;
+
+    fn from_str(text: &str) -> Result<Self, UnknownCounted> {
+        let (kind, name) = text.split_once(':').ok_or(UnknownCounted)?;
+        match kind {
+            "s" => Ok(Self::Source(name.parse().map_err(|_| UnknownCounted)?)),
+            "t" => Ok(Self::Target(name.parse().map_err(|_| UnknownCounted)?)),
+            _ => Err(UnknownCounted),
+        }
+    }
+}
+
+/// The beginning of the minute that `at` is in.
+pub fn minute_of(at: Timestamp) -> Timestamp {
+    Timestamp::from_secs(at.as_secs().div_euclid(60).saturating_mul(60))
 }
 
 /// One count of one minute.

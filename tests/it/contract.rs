@@ -8,9 +8,12 @@ mod breaking;
 mod claiming;
 mod controls;
 mod keeping;
+mod ledger;
 mod listing;
 mod ordering;
+mod paging;
 mod redriving;
+mod repeating;
 mod retention;
 mod settling;
 
@@ -118,6 +121,13 @@ laws! {
         what_is_in_flight_or_not_reached_is_left_alone
         due_times_are_spread
         a_redrive_goes_on_where_it_stopped;
+    repeating:
+        a_repeated_step_moves_nothing_twice
+        a_repeated_replay_still_reaches_what_never_had_a_record
+        what_has_changed_since_is_left_alone
+        a_count_is_what_apply_then_moves_and_changes_nothing
+        of_two_operators_who_retry_at_once_one_sends
+        a_clock_set_back_moves_nothing_twice;
     listing:
         pages_stay_right_while_events_arrive
         events_are_found_by_type_subject_source_and_time
@@ -128,7 +138,12 @@ laws! {
         the_overview_counts_every_state
         refusals_are_listed_newest_first_up_to_their_cap
         an_event_shows_targets_that_have_not_reached_it
-        a_cursor_of_another_list_gives_nothing;
+        a_cursor_of_another_list_gives_nothing
+        events_are_found_by_what_their_payload_says
+        a_search_by_payload_is_done_a_page_at_a_time
+        deliveries_are_found_by_source;
+    paging:
+        pages_miss_nothing_and_show_nothing_twice_while_everything_changes;
     retention:
         nothing_unfinished_is_ever_removed
         a_target_that_lags_holds_the_log
@@ -136,4 +151,15 @@ laws! {
         a_sweep_is_bounded_and_goes_on
         marks_go_after_their_window
         counts_stay_right_after_a_sweep;
+    ledger:
+        the_audit_is_listed_newest_first
+        the_audit_keeps_its_cap
+        the_texts_of_the_audit_are_cut
+        a_job_is_made_once
+        of_many_who_ask_for_one_job_one_makes_it
+        few_jobs_are_unfinished_at_a_time
+        old_jobs_make_room_for_new_ones
+        a_job_is_put_only_under_its_revision
+        tallies_add_up_minute_by_minute
+        old_tallies_are_dropped;
 }

@@ -6,10 +6,15 @@ use std::time::Duration;
 
 use clerk_relay::clock::Clock;
 use clerk_relay::lifecycle::{DeadReason, SkipReason, Start, Transition};
-use clerk_relay::store::ledger::{Refusal, RefusalQuery};
-use clerk_relay::store::query::{DeliveryQuery, EventQuery, EventRef, Page, Redrive, RedriveAction};
+use clerk_relay::store::job::{Job, JobAction, JobSpec, JobState};
+use clerk_relay::store::ledger::{
+    AuditEntry, AuditQuery, JobQuery, JobVerdict, Refusal, RefusalQuery, StatsQuery,
+};
+use clerk_relay::store::query::{DeliveryQuery, EventQuery, EventRef, Mode, Page, Redrive, RedriveAction};
 use clerk_relay::store::redis::{self, Options};
 use clerk_relay::store::{ClaimScope, ClaimWanted, Control, PauseReason, Settle, Store, TargetSpec, Turn};
+
+use clerk_relay::telemetry::tally::{Counted, Counter, Tally};
 
 use crate::contract::harness::{self, DAY, MINUTE, Setup, name, wanted, wanted_in_order};
 use crate::support::events;
@@ -92,6 +97,7 @@ async fn look_and_turn(store: &dyn Store) {
     };
     store.refusals(RefusalQuery::Append(vec![refusal])).await.unwrap();
     assert_eq!(store.refusals(RefusalQuery::List(Page::first(10))).await.unwrap().rows.len(), 1);
+    ledger(store).await;
     for action in [RedriveAction::Retry, RedriveAction::Replay, RedriveAction::Cancel] {
         store.redrive(Redrive { max: 2, ..harness::redrive(action) }).await.unwrap();
     }
@@ -102,6 +108,27 @@ async fn look_and_turn(store: &dyn Store) {
     settle_all(store, wanted("app"), Transition::Deliver).await;
     let close = Turn::Close { spread: Duration::ZERO };
     store.control(&name("app"), Control::Turn { from: 1, to: close }).await.unwrap();
+}
+
+async fn ledger(store: &dyn Store) {
+    let now = Clock::system().now();
+    let text = || "a word".to_owned();
+    let entry = AuditEntry { at: now, actor: text(), action: text(), object: text(), detail: text() };
+    store.audit(AuditQuery::Append(entry)).await.unwrap();
+    assert_eq!(store.audit(AuditQuery::List(Page::first(10))).await.unwrap().rows.len(), 1);
+    let spec = JobSpec {
+        action: JobAction::Retry,
+        query: DeliveryQuery::default(),
+        mode: Mode::Apply,
+        per_second: None,
+        by: text(),
+    };
+    let job = store.jobs(JobQuery::Create(spec)).await.unwrap().jobs.remove(0);
+    let done = Job { state: JobState::Done, ..job };
+    assert_eq!(store.jobs(JobQuery::Put(done)).await.unwrap().verdict, JobVerdict::Done);
+    let tally = Tally { minute: now, of: Counted::Target(name("app")), counter: Counter::Dead, count: 1 };
+    store.stats(StatsQuery::Add(vec![tally])).await.unwrap();
+    assert_eq!(store.stats(StatsQuery::Since(now.minus(MINUTE))).await.unwrap().len(), 1);
 }
 
 #[tokio::test]

@@ -335,6 +335,7 @@ proptest! {
         let event: &Event = verified.event();
         let stored = Bytes::from(frame::encode(event));
         prop_assert_eq!(&frame::decode(&stored).unwrap(), event);
+        prop_assert_eq!(frame::body(&stored).unwrap(), &event.body[..]);
     }
 
     #[test]
@@ -344,7 +345,7 @@ proptest! {
             bytes[0] = 1;
             bytes[1..4].fill(0);
         }
-        let _either = frame::decode(&Bytes::from(bytes));
+        let _either = (frame::body(&bytes).is_some(), frame::decode(&Bytes::from(bytes)));
     }
 
     #[test]

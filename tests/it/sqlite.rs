@@ -98,9 +98,9 @@ async fn a_store_of_a_newer_release_is_refused_and_left_as_it_is() {
     let (store, closed) = open(options(&folder)).unwrap();
     close(store, closed).await;
     let path = folder.path().join("relay.db");
-    Connection::open(&path).unwrap().execute("UPDATE meta SET value = 2 WHERE key = 'schema'", []).unwrap();
+    Connection::open(&path).unwrap().execute("UPDATE meta SET value = 3 WHERE key = 'schema'", []).unwrap();
     let before = fs::read(&path).unwrap();
-    assert!(matches!(refused(options(&folder)), OpenError::TooNew { found: 2, known: 1 }));
+    assert!(matches!(refused(options(&folder)), OpenError::TooNew { found: 3, known: 2 }));
     assert!(fs::read(&path).unwrap() == before, "it was written to");
 }
 

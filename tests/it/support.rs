@@ -6,3 +6,4 @@ pub mod proxy;
 pub mod receiver;
 pub mod redis;
 pub mod relay;
+pub mod stage;

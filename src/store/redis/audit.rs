@@ -159,18 +159,32 @@ fn one_out(
 pub async fn records(
     core: &Core, target: &TargetName, ids: &[EventId],
 ) -> Result<Vec<Option<Record>>, StoreError> {
-    if ids.is_empty() {
-        return Ok(Vec::new());
+    Ok(records_of(core, std::slice::from_ref(target), ids).await?.pop().unwrap_or_default())
+}
+
+/// The records of these events for each of these targets, in their order.
+///
+/// # Errors
+/// Where Redis cannot be reached.
+pub async fn records_of(
+    core: &Core, targets: &[TargetName], ids: &[EventId],
+) -> Result<Vec<Vec<Option<Record>>>, StoreError> {
+    if ids.is_empty() || targets.is_empty() {
+        return Ok(vec![Vec::new(); targets.len()]);
     }
-    let mut command = redis::cmd("HMGET");
-    command.arg(core.keys.of_target(target, Part::Records));
-    for id in ids {
-        command.arg(codes::hex(*id));
+    let ids: Vec<String> = ids.iter().copied().map(codes::hex).collect();
+    let mut pipeline = redis::pipe();
+    for target in targets {
+        pipeline.cmd("HMGET").arg(core.keys.of_target(target, Part::Records)).arg(&ids);
     }
-    let found = reply::array(core.link.command(Lane::Admin, &command).await?, "records")?;
     let parse = |value| -> Result<Option<Record>, Odd> {
         let text: Option<Bytes> = reply::some_bytes(value, "a record")?;
         Ok(text.and_then(|text| Record::parse(std::str::from_utf8(&text).ok()?)))
     };
-    Ok(found.into_iter().map(parse).collect::<Result<_, _>>()?)
+    let mut all = Vec::with_capacity(targets.len());
+    for found in core.link.pipeline(Lane::Admin, &pipeline).await? {
+        let found = reply::array(found, "records")?;
+        all.push(found.into_iter().map(parse).collect::<Result<_, _>>()?);
+    }
+    Ok(all)
 }

@@ -4,9 +4,10 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use redis::Value;
 use tokio::sync::watch;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::event::TargetName;
 use crate::store::{StoreError, TargetSpec};
 
@@ -17,6 +18,7 @@ use super::fullness::Fullness;
 use super::held::Held;
 use super::keys::Keys;
 use super::link::{Link, LinkError};
+use super::reply::{self, Odd};
 use super::scripts::Scripts;
 
 /// What every part of the store works with.
@@ -66,8 +68,8 @@ pub struct Rules {
     pub dedupe_ms: i64,
     /// A mark lives for this long: at least as long as its event may be unfinished, so that it is found by its `svix-id`.
     pub mark_life_ms: i64,
-    /// A subject's list lives for this long after its last event.
-    pub subject_life_ms: i64,
+    /// A list of events lives for this long after its last event: until none of them can be needed any more.
+    pub list_life_ms: i64,
     /// A relay's lease.
     pub lease_ms: i64,
     /// Replicas that must have an event.
@@ -84,8 +86,8 @@ impl Rules {
             dead_letter_retention_ms: codes::millis(config.dead_letter_retention),
             dedupe_ms: codes::millis(dedupe),
             mark_life_ms: codes::millis(dedupe.max(options.wait_max)),
-            subject_life_ms: codes::millis(
-                config.retention.max(config.dead_letter_retention).max(options.wait_max),
+            list_life_ms: codes::millis(
+                options.wait_max.max(config.retention).saturating_add(config.dead_letter_retention),
             ),
             lease_ms: codes::millis(config.lease),
             wait_replicas: config.wait_replicas,
@@ -223,6 +225,19 @@ impl Core {
     /// The arguments that every script for one target begins with: the clock's offset, the target (its group), our lease.
     pub fn opening(&self, target: &TargetName) -> Vec<Vec<u8>> {
         vec![codes::arg(self.clock.offset_ms()), codes::arg(target), codes::arg(self.lease())]
+    }
+
+    /// The store's present, from the server's answer to `TIME`.
+    ///
+    /// # Errors
+    /// Where it is no such answer.
+    pub fn time(&self, reply: Value) -> Result<Timestamp, Odd> {
+        const WHAT: &str = "the time";
+        let Ok([secs, micros]) = <[Value; 2]>::try_from(reply::array(reply, WHAT)?) else {
+            return Err(Odd(WHAT));
+        };
+        let (secs, micros): (i64, i64) = (reply::number(secs, WHAT)?, reply::number(micros, WHAT)?);
+        Ok(Timestamp::from_ms(secs * 1000 + micros / 1000 + self.clock.offset_ms()))
     }
 
     /// Rings the bell in this process.

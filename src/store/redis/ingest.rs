@@ -29,6 +29,8 @@ const OVERHEAD_BYTES: u64 = 500;
 pub struct Incoming {
     mark: Vec<u8>,
     list: Option<Vec<u8>>,
+    of_source: Vec<u8>,
+    of_type: Vec<u8>,
     source: String,
     secret: String,
     body_hash: String,
@@ -44,6 +46,8 @@ impl Incoming {
         Self {
             mark: core.keys.mark(&event.source, &event.svix_id),
             list: event.subject.as_ref().map(|subject| core.keys.subject(subject.as_str())),
+            of_source: core.keys.of_source(&event.source),
+            of_type: core.keys.of_type(&event.event_type),
             source: event.source.as_str().to_owned(),
             secret: secret_text(event.secret_id),
             body_hash: format!("{:016x}", u64::from_be_bytes(event.body_hash.0)),
@@ -88,15 +92,23 @@ async fn append_if_room(core: &Core, batch: &[Incoming], bytes: u64) -> Result<V
 }
 
 async fn append(core: &Core, batch: &[Incoming]) -> Result<Value, LinkError> {
-    let mut keys = vec![core.keys.log(), core.keys.meta(), core.keys.sources(), core.keys.bell()];
+    let mut keys = vec![
+        core.keys.log(),
+        core.keys.meta(),
+        core.keys.sources(),
+        core.keys.bell(),
+        core.keys.kept_frames(),
+    ];
     let rules = &core.rules;
     let mut args = vec![
         arg(core.clock.offset_ms()),
         arg(rules.dedupe_ms),
         arg(rules.mark_life_ms),
-        arg(rules.subject_life_ms),
+        arg(rules.list_life_ms),
         arg(core.lease()),
+        arg(batch.len()),
     ];
+    let mut lists: Vec<&[u8]> = Vec::new(); // few: a batch has few types
     for one in batch {
         keys.extend([one.mark.clone(), one.list.as_ref().unwrap_or(&one.mark).clone()]);
         args.extend([
@@ -107,9 +119,20 @@ async fn append(core: &Core, batch: &[Incoming]) -> Result<Value, LinkError> {
             arg(&one.lane),
         ]);
         args.push(arg(u8::from(one.list.is_some())));
+        args.extend([arg(place_of(&mut lists, &one.of_source)), arg(place_of(&mut lists, &one.of_type))]);
         args.push(one.frame.clone());
     }
+    keys.extend(lists.into_iter().map(<[u8]>::to_vec));
     core.link.call_durably(Lane::Ingest, &core.scripts.ingest, &keys, &args).await
+}
+
+/// The place of `list` among `lists`, from 1 on, where it is put unless it is there.
+fn place_of<'b>(lists: &mut Vec<&'b [u8]>, list: &'b [u8]) -> usize {
+    let at = lists.iter().position(|one| *one == list).unwrap_or_else(|| {
+        lists.push(list);
+        lists.len() - 1
+    });
+    at + 1
 }
 
 fn read(reply: Value, batch: &[Incoming]) -> Result<Vec<Ingested>, Odd> {

@@ -2,6 +2,7 @@
 //! script is atomic over all that it needs, in a cluster too. Names of people's making stand last in a key, or are
 //! checked names that cannot hold a `:`.
 
+use crate::clock::Timestamp;
 use crate::event::{SourceName, TargetName};
 
 /// The keys of one store.
@@ -15,6 +16,9 @@ const TARGET_PARTS: [&str; 14] = [
     "own", "rec", "att", "act", "due", "died", "queued", "flying", "waiting", "parked", "dead", "lane",
     "lanefly", "lanepark",
 ];
+
+/// What a key holds of a type at most, in bytes: Clerk's have some 30, but a type is whatever a signed body says.
+const TYPE_BYTES_MAX: usize = 200;
 
 impl Keys {
     /// The keys below `prefix`.
@@ -76,6 +80,21 @@ impl Keys {
         self.key("refusals")
     }
 
+    /// LIST: the newest audit entries, newest first.
+    pub fn audit(&self) -> Vec<u8> {
+        self.key("audit")
+    }
+
+    /// HASH: a job's number → its revision, when it was changed, its document.
+    pub fn jobs(&self) -> Vec<u8> {
+        self.key("jobs")
+    }
+
+    /// HASH: what was counted in the minute that begins then: whom and what → how many.
+    pub fn tally(&self, minute: Timestamp) -> Vec<u8> {
+        self.key(&format!("tally:{}", minute.as_ms()))
+    }
+
     /// Channel: rung when there may be work, or a control changed.
     pub fn bell(&self) -> Vec<u8> {
         self.key("bell")
@@ -89,6 +108,16 @@ impl Keys {
     /// LIST: the ids of a subject's events, oldest first.
     pub fn subject(&self, subject: &str) -> Vec<u8> {
         self.key(&format!("sub:{subject}"))
+    }
+
+    /// LIST: the ids of the events that came through a source, oldest first.
+    pub fn of_source(&self, source: &SourceName) -> Vec<u8> {
+        self.key(&format!("src:{source}"))
+    }
+
+    /// LIST: the ids of the events of a type, oldest first; types that begin alike for very long share one.
+    pub fn of_type(&self, event_type: &str) -> Vec<u8> {
+        self.key(&format!("type:{}", &event_type[..event_type.floor_char_boundary(TYPE_BYTES_MAX)]))
     }
 
     /// One of a target's keys.

@@ -1,5 +1,7 @@
 //! The lists that people look at: events, one event with everything that happened to it, deliveries.
 
+use std::time::{Duration, Instant};
+
 use bytes::Bytes;
 
 use crate::event::{EventId, SourceName, TargetName, frame};
@@ -15,14 +17,22 @@ use super::core::Core;
 use super::entries::{self, Entry};
 use super::keys::Part;
 use super::link::Lane;
+use super::listed::Kind;
+use super::look::Look;
 use super::record::Record;
 use super::reply;
-use super::select::{self, Found, From, Look, Place, Selection};
+use super::select::{self, Found, From, Place, Selection};
 use super::targets;
 use super::walk::Walk;
 
-/// Events that one page looks at: some MB from Redis; where few of them fit, the page is short and tells where to go on.
-const LOOKED_AT_MAX: usize = 2_000;
+/// The longest that one page looks at events; where few of them fit, the page is short and tells where to go on.
+const LOOK_MAX: Duration = Duration::from_millis(50);
+/// Events that one page fetches: some MB from Redis.
+const FETCHED_MAX: usize = 2_000;
+/// Bytes of events that one page of a search by payload fetches.
+const FETCHED_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Events that one page of deliveries looks at: by their ids and records, which are small.
+const LOOKED_AT_MAX: usize = 50_000;
 
 /// Events, newest first.
 ///
@@ -30,22 +40,39 @@ const LOOKED_AT_MAX: usize = 2_000;
 /// Where Redis cannot be reached.
 pub async fn events(core: &Core, query: &EventQuery, page: &Page) -> Result<Paged<EventMeta>, StoreError> {
     let (below, _) = select::place_of(page.cursor());
-    let mut walk = Walk::new(core, query.subject.as_ref(), below, query.since, query.until).await?;
-    let (mut rows, mut looked_at, mut last) = (Vec::new(), 0, None);
+    let kind = Kind {
+        subject: query.subject.as_ref(),
+        event_type: query.event_type.as_deref(),
+        source: query.source.as_ref(),
+    };
+    let mut walk = Walk::new(core, kind, below, query.since, query.until).await?;
+    let until = Instant::now() + LOOK_MAX;
+    let (mut rows, mut looked_at, mut bytes, mut last) = (Vec::new(), 0, 0, None);
     while let Some(found) = walk.page(core).await? {
         for entry in found {
-            if rows.len() == page.rows_max() as usize || looked_at == LOOKED_AT_MAX {
+            let is_late = looked_at >= select::LOOKED_AT_MIN && Instant::now() >= until;
+            let is_over = is_late || looked_at == FETCHED_MAX || bytes >= FETCHED_BYTES_MAX;
+            if is_over || rows.len() == page.rows_max() as usize {
                 return Ok(Paged { rows, next: last.map(Cursor::Event) });
             }
             looked_at += 1;
+            bytes += entry.frame.len();
             last = Some(entry.id);
-            let meta = meta(&entry);
-            let fits = query.event_type.as_ref().is_none_or(|wanted| *wanted == meta.event_type)
-                && query.source.as_ref().is_none_or(|wanted| *wanted == meta.source);
-            rows.extend(fits.then_some(meta));
+            if fits(&entry, query) {
+                let meta = meta(&entry);
+                let is_of_source = query.source.as_ref().is_none_or(|wanted| *wanted == meta.source);
+                rows.extend(is_of_source.then_some(meta));
+            }
         }
     }
     Ok(Paged { rows, next: None })
+}
+
+/// Whether the event is what is asked for, as far as that can be told without reading its facts.
+fn fits(entry: &Entry, query: &EventQuery) -> bool {
+    let body = || frame::body(&entry.frame);
+    query.event_type.as_ref().is_none_or(|wanted| *wanted.as_bytes() == *entry.kind)
+        && query.payload.as_ref().is_none_or(|wanted| body().is_some_and(|body| wanted.matches(body)))
 }
 
 /// What is known of an event without its payload; of one whose frame cannot be read, only what stands beside it.
@@ -124,9 +151,9 @@ async fn deliveries_of(
     core: &Core, entry: &Entry, meta: &EventMeta,
 ) -> Result<Vec<DeliveryDetail>, StoreError> {
     let names = targets::all(core).await?;
-    let look = Look::new(core, names).await?;
+    let look = Look::new(core, names.clone()).await?;
     let mut details = Vec::new();
-    for (target, mut records) in look.records(core, &[entry.id]).await? {
+    for (target, mut records) in names.into_iter().zip(look.records(core, &[entry.id]).await?) {
         let Some(record) = records.pop().flatten() else {
             if !has_passed(core, &target, entry.id).await? {
                 let record =
@@ -191,6 +218,7 @@ pub async fn deliveries(
         below: select::place_of(page.cursor()),
         rows_max: page.rows_max() as usize,
         looked_at_max: LOOKED_AT_MAX,
+        until: Some(Instant::now() + LOOK_MAX),
     };
     let (found, next) = select::select(core, &selection).await?;
     let row = |found: Found| Some(view(found.target, &meta(&found.entry), &found.record?));

@@ -1,14 +1,16 @@
 //! Retry, replay and cancel by hand, one bounded step at a time: what a step means is selected here, and changed by a
 //! script for each target, which looks at each delivery once more.
 
+use crate::clock::Timestamp;
 use crate::event::{EventId, TargetName, frame};
 use crate::store::StoreError;
-use crate::store::query::{Redrive, RedriveAction, Redriven};
+use crate::store::query::{Mode, Redrive, RedriveAction, Redriven};
 
 use super::codes::{self, arg};
 use super::core::Core;
 use super::entries::{self, Entry};
 use super::link::Lane;
+use super::listed::Kind;
 use super::reply;
 use super::select::{self, Found, From, Selection};
 use super::walk::Walk;
@@ -40,10 +42,15 @@ pub async fn redrive(core: &Core, redrive: &Redrive) -> Result<Redriven, StoreEr
         below: select::place_of(redrive.after.as_ref()),
         rows_max: (redrive.max as usize).clamp(1, ROWS_MAX),
         looked_at_max: LOOKED_AT_MAX,
+        until: None,
     };
     let (found, next) = select::select(core, &selection).await?;
     let moves = redrive.action.moves();
-    let fits = |found: &Found| found.record.as_ref().is_none_or(|record| moves.contains(&record.state));
+    let fits = |found: &Found| {
+        found.record.as_ref().is_none_or(|record| {
+            moves.contains(&record.state) && redrive.as_of.is_none_or(|as_of| record.updated <= as_of)
+        })
+    };
     let chosen: Vec<Found> = found.into_iter().filter(fits).collect();
     let moved = apply(core, &chosen, redrive, from).await?;
     Ok(Redriven { moved, next: next.map(lists::cursor) })
@@ -62,27 +69,55 @@ async fn apply(core: &Core, chosen: &[Found], redrive: &Redrive, from: From) -> 
         RedriveAction::Retry | RedriveAction::Replay => "rearm",
         RedriveAction::Cancel => "cancel",
     };
+    let change = Change { letters: &letters, what, as_of: redrive.as_of, mode: redrive.mode };
     let mut moved = 0;
     for target in targets {
         let of_target = chosen.iter().enumerate().filter(|(_, found)| found.target == *target);
         let batch: Vec<(&Entry, i64)> = of_target
             .map(|(index, found)| (&*found.entry, codes::millis(redrive.share(index, count))))
             .collect();
-        moved += send(core, target, &letters, what, &batch).await?;
+        moved += send(core, target, change, &batch).await?;
     }
-    if moved > 0 {
-        core.ring();
+    match redrive.mode {
+        Mode::Apply if moved > 0 => core.ring(),
+        Mode::Apply | Mode::Count => {}
     }
     Ok(moved)
 }
 
+/// What the script does with the deliveries that it is given.
+#[derive(Clone, Copy)]
+struct Change<'c> {
+    /// The states that it changes; `-` stands for no record.
+    letters: &'c str,
+    /// What it makes of them, in the script's words.
+    what: &'c str,
+    /// It leaves alone what has changed since.
+    as_of: Option<Timestamp>,
+    /// Whether it changes anything.
+    mode: Mode,
+}
+
+impl Change<'static> {
+    /// Makes records for a target that begins.
+    const fn beginning(letters: &'static str, what: &'static str) -> Self {
+        Self { letters, what, as_of: None, mode: Mode::Apply }
+    }
+}
+
 async fn send(
-    core: &Core, target: &TargetName, letters: &str, what: &str, batch: &[(&Entry, i64)],
+    core: &Core, target: &TargetName, change: Change<'_>, batch: &[(&Entry, i64)],
 ) -> Result<u64, StoreError> {
+    let Change { letters, what, as_of, mode } = change;
+    let mode = match mode {
+        Mode::Apply => "apply",
+        Mode::Count => "count",
+    };
     let mut keys = vec![core.keys.log(), core.keys.bell()];
     keys.extend(core.keys.target(target));
     let mut args = core.opening(target);
-    args.extend([arg(letters), arg(what), arg(core.rules.mark_life_ms)]);
+    let as_of = as_of.map_or(String::new(), |as_of| as_of.as_ms().to_string());
+    args.extend([arg(letters), arg(what), arg(core.rules.mark_life_ms), arg(as_of), arg(mode)]);
     for (entry, after_ms) in batch {
         keys.push(match frame::decode(&entry.frame) {
             Ok(event) => core.keys.mark(&event.source, &event.svix_id),
@@ -106,7 +141,7 @@ pub async fn seed(core: &Core, target: &TargetName) -> Result<(), StoreError> {
         place = *last;
         let found: Vec<Entry> = entries::of(core, &ids).await?.into_iter().flatten().collect();
         let batch: Vec<(&Entry, i64)> = found.iter().map(|entry| (entry, 0)).collect();
-        send(core, target, "-dscx", "begin", &batch).await?;
+        send(core, target, Change::beginning("-dscx", "begin"), &batch).await?;
     }
 }
 
@@ -115,12 +150,12 @@ pub async fn seed(core: &Core, target: &TargetName) -> Result<(), StoreError> {
 /// # Errors
 /// Where Redis cannot be reached; a repetition goes on.
 pub async fn seed_untraced(core: &Core, target: &TargetName, began: EventId) -> Result<(), StoreError> {
-    let mut walk = Walk::new(core, None, walk::TOP, Some(codes::accepted_at(began)), None).await?;
+    let mut walk = Walk::new(core, Kind::default(), walk::TOP, Some(codes::accepted_at(began)), None).await?;
     while let Some(page) = walk.page(core).await? {
         let batch: Vec<(&Entry, i64)> =
             page.iter().filter(|entry| entry.id > began).map(|entry| (entry, 0)).collect();
         if !batch.is_empty() {
-            send(core, target, "-", "seed", &batch).await?;
+            send(core, target, Change::beginning("-", "seed"), &batch).await?;
         }
     }
     Ok(())

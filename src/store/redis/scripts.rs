@@ -30,6 +30,12 @@ pub struct Scripts {
     pub sweep: Script,
     /// Counts what every target has.
     pub overview: Script,
+    /// Appends to a capped list.
+    pub append: Script,
+    /// Makes and replaces jobs.
+    pub jobs: Script,
+    /// Goes down lists of events.
+    pub listed: Script,
 }
 
 /// What a script may do when the server is at its memory limit.
@@ -64,6 +70,9 @@ impl Scripts {
             adopt: script!("adopt", Allowed),
             sweep: script!("sweep", Allowed),
             overview: script!("overview", Allowed),
+            append: script!("append", Allowed),
+            jobs: script!("jobs", Allowed),
+            listed: script!("listed", Allowed),
         }
     }
 }
@@ -96,6 +105,6 @@ mod tests {
             }
             checked += 1;
         }
-        assert_eq!(checked, 13);
+        assert_eq!(checked, 16);
     }
 }

@@ -1,10 +1,12 @@
-//! Which deliveries a query means. Where it names states of exceptions, the keys come from their indexes; else from a walk
-//! over the events. Every selection is bounded by what it looks at, and tells where to go on.
+//! Which deliveries a query means. Ids come from the shortest of what holds them all: the indexes of states, or a list by
+//! subject, type or source; then their records; and only of what these leave over, the events themselves. Every selection
+//! is bounded by what it looks at, and by time where it may be, and tells where to go on.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Instant;
 
-use crate::clock::Timestamp;
-use crate::event::{EventId, TargetName};
+use crate::event::{EventId, TargetName, frame};
 use crate::lifecycle::State;
 use crate::store::StoreError;
 use crate::store::query::{Cursor, DeliveryQuery};
@@ -12,12 +14,21 @@ use crate::store::query::{Cursor, DeliveryQuery};
 use super::core::Core;
 use super::entries::{self, Entry};
 use super::keys::Part;
+use super::link::Lane;
+use super::listed::{self, Kind, Listed};
+use super::look::Look;
 use super::record::Record;
-use super::walk::{self, TOP, Walk};
-use super::{audit, codes, targets};
+use super::walk::{self, TOP, first_at};
+use super::{codes, reply, targets};
 
 /// Ids that are read from one index at once.
 const INDEX_PAGE: usize = 500;
+/// Events that are fetched at once: some hundred KB.
+const FETCH: usize = 100;
+/// Events that are fetched in all: some MB.
+const FETCHED_MAX: usize = 2_000;
+/// Events that are looked at however slow that is, so that a page is short because of much to look at, not by chance.
+pub const LOOKED_AT_MIN: usize = 500;
 
 /// A delivery's key; lists go down from one to the next: by event, then by target.
 pub type Place = (EventId, Option<TargetName>);
@@ -44,8 +55,10 @@ pub struct Selection<'q> {
     pub below: Place,
     /// At most this many rows.
     pub rows_max: usize,
-    /// After looking at this many.
+    /// After looking at not many more events than this.
     pub looked_at_max: usize,
+    /// Not much longer than this.
+    pub until: Option<Instant>,
 }
 
 /// One selected delivery.
@@ -54,7 +67,7 @@ pub struct Found {
     /// Its target.
     pub target: TargetName,
     /// Its event.
-    pub entry: std::sync::Arc<Entry>,
+    pub entry: Arc<Entry>,
     /// Its record; `None` only where the selection was made from the log.
     pub record: Option<Record>,
 }
@@ -87,17 +100,14 @@ pub async fn select(core: &Core, selection: &Selection<'_>) -> Result<Selected, 
         return Ok((Vec::new(), None));
     }
     let look = Look::new(core, names).await?;
-    let is_held_only = !selection.query.states.is_empty()
-        && selection.query.states.iter().all(|state| index(*state).is_some());
-    if selection.event.is_none()
-        && selection.query.subject.is_none()
-        && selection.from == From::Records
-        && is_held_only
-    {
-        by_index(core, selection, &look).await
-    } else {
-        by_walk(core, selection, &look).await
+    let mut ids = Ids::new(core, selection, &look).await?;
+    let mut rows = Rows::new(selection);
+    while let Some(page) = ids.page(core, &look).await? {
+        if !rows.look_at(core, &look, &page).await? {
+            break;
+        }
     }
+    Ok(rows.selected())
 }
 
 /// The index of a state that has one.
@@ -112,141 +122,65 @@ const fn index(state: State) -> Option<Part> {
     }
 }
 
-/// What is looked up for each event: the targets, in descending order, and what is pending in their groups.
-#[derive(Debug)]
-pub struct Look {
-    names: Vec<TargetName>,
-    pending: HashMap<TargetName, HashMap<EventId, u64>>,
-    now: Timestamp,
+/// Where the ids of a selection come from.
+enum Ids<'q> {
+    /// Lists of events.
+    Listed(Listed),
+    /// The indexes of these states, from this place down to that instant; and what is in flight, where that is wanted.
+    Indexed { query: &'q DeliveryQuery, parts: Vec<Part>, place: Option<EventId> },
+    /// One event.
+    One(Option<EventId>),
 }
 
-impl Look {
-    /// For these targets.
-    ///
-    /// # Errors
-    /// Where Redis cannot be reached.
-    pub async fn new(core: &Core, names: Vec<TargetName>) -> Result<Self, StoreError> {
-        let mut pending = HashMap::new();
-        for name in &names {
-            pending.insert(name.clone(), audit::pending(core, name, None).await?.into_iter().collect());
+impl<'q> Ids<'q> {
+    async fn new(core: &Core, selection: &Selection<'q>, look: &Look) -> Result<Self, StoreError> {
+        let Selection { query, from, below: (id, target), .. } = selection;
+        if let Some(id) = selection.event {
+            return Ok(Self::One(Some(id)));
         }
-        Ok(Self { names, pending, now: core.clock.now() })
-    }
-
-    /// The records of these events for each target, in the order of the targets; what is in flight from the log gets one.
-    ///
-    /// # Errors
-    /// Where Redis cannot be reached.
-    pub async fn records(
-        &self, core: &Core, ids: &[EventId],
-    ) -> Result<Vec<(TargetName, Vec<Option<Record>>)>, StoreError> {
-        let mut all = Vec::new();
-        for name in &self.names {
-            let mut records = audit::records(core, name, ids).await?;
-            for (id, record) in ids.iter().zip(&mut records) {
-                if let Some(idle_ms) = self.pending.get(name).and_then(|pending| pending.get(id)) {
-                    let since = self.now.minus(std::time::Duration::from_millis(*idle_ms));
-                    *record = Some(Record::in_flight(since));
-                }
-            }
-            all.push((name.clone(), records));
+        // The place's own event may have deliveries below it.
+        let below = if target.is_some() { next_above(*id) } else { *id };
+        let below = query.until.map_or(below, |until| below.min(first_at(until)));
+        let kind = Kind {
+            subject: query.subject.as_ref(),
+            event_type: query.event_type.as_deref(),
+            source: query.source.as_ref(),
+        };
+        let list = listed::shortest(core, kind).await?;
+        let parts: Vec<Part> = query.states.iter().filter_map(|state| index(*state)).collect();
+        let is_indexed =
+            *from == From::Records && !query.states.is_empty() && parts.len() == query.states.len();
+        let is_indexed = is_indexed
+            && match &list {
+                None => true,
+                Some((_, length)) => *length > 0 && indexed(core, &parts, look).await? < *length,
+            };
+        if is_indexed {
+            return Ok(Self::Indexed { query, parts, place: Some(below) });
         }
-        Ok(all)
-    }
-}
-
-/// Rows as they are found, within their bounds.
-struct Rows<'s, 'q> {
-    selection: &'s Selection<'q>,
-    found: Vec<Found>,
-    looked_at: usize,
-    last: Option<Place>,
-    is_cut: bool,
-}
-
-impl<'s, 'q> Rows<'s, 'q> {
-    fn new(selection: &'s Selection<'q>) -> Self {
-        Self { selection, found: Vec::new(), looked_at: 0, last: None, is_cut: false }
+        let lists = match list {
+            Some((list, _)) => vec![list],
+            None => listed::all(core).await?,
+        };
+        let since = query.since.unwrap_or(crate::clock::Timestamp::from_ms(0));
+        Ok(Self::Listed(Listed::new(lists, below, since)))
     }
 
-    fn selected(self) -> Selected {
-        let next = if self.is_cut { self.last } else { None };
-        (self.found, next)
-    }
-
-    /// Looks at the event's deliveries; false once the bounds are reached.
-    fn look(&mut self, entry: &std::sync::Arc<Entry>, records: Vec<(TargetName, Option<Record>)>) -> bool {
-        let Selection { query, below, from, .. } = self.selection;
-        for (target, record) in records {
-            let place = (entry.id, Some(target.clone()));
-            if !is_below(&place, below) || (record.is_none() && *from == From::Records) {
-                continue;
-            }
-            if self.found.len() == self.selection.rows_max || self.looked_at == self.selection.looked_at_max {
-                self.is_cut = true;
-                return false;
-            }
-            self.looked_at += 1;
-            self.last = Some(place);
-            if matches(entry, record.as_ref(), query) {
-                self.found.push(Found { target, entry: std::sync::Arc::clone(entry), record });
-            }
-        }
-        true
-    }
-}
-
-/// Whether `place` comes behind `below`; a place without a target is before all deliveries of its event.
-fn is_below(place: &Place, below: &Place) -> bool {
-    place.0 < below.0 || (place.0 == below.0 && below.1.is_some() && place.1 < below.1)
-}
-
-fn matches(entry: &Entry, record: Option<&Record>, query: &DeliveryQuery) -> bool {
-    let state_fits = match record {
-        Some(record) => query.states.is_empty() || query.states.contains(&record.state),
-        None => query.states.is_empty(),
-    };
-    let at = codes::accepted_at(entry.id);
-    state_fits
-        && query.since.is_none_or(|since| at >= since)
-        && query.until.is_none_or(|until| at < until)
-        && query.event_type.as_ref().is_none_or(|wanted| *wanted.as_bytes() == *entry.kind)
-        && query
-            .subject
-            .as_ref()
-            .is_none_or(|wanted| codes::lane_text(Some(wanted)).as_bytes() == &*entry.subject)
-}
-
-async fn by_walk(core: &Core, selection: &Selection<'_>, look: &Look) -> Result<Selected, StoreError> {
-    let query = selection.query;
-    let mut rows = Rows::new(selection);
-    // The place's own event may have deliveries below it.
-    let (id, target) = &selection.below;
-    let below = if target.is_some() { next_above(*id) } else { *id };
-    let mut walk = match selection.event {
-        Some(id) => Walk::one(id),
-        None => Walk::new(core, query.subject.as_ref(), below, query.since, query.until).await?,
-    };
-    let mut events = 0;
-    while let Some(page) = walk.page(core).await? {
-        let ids: Vec<EventId> = page.iter().map(|entry| entry.id).collect();
-        let records = look.records(core, &ids).await?;
-        let mut columns: Vec<_> =
-            records.into_iter().map(|(name, records)| (name, records.into_iter())).collect();
-        for entry in page {
-            let entry = std::sync::Arc::new(entry);
-            let row =
-                columns.iter_mut().map(|(name, column)| (name.clone(), column.next().flatten())).collect();
-            if !rows.look(&entry, row) {
-                return Ok(rows.selected());
-            }
-            events += 1;
-            if events >= selection.looked_at_max {
-                return Ok((rows.found, Some((entry.id, None))));
+    /// The next ids, newest first; `None` at the end. A page may be empty.
+    async fn page(&mut self, core: &Core, look: &Look) -> Result<Option<Vec<EventId>>, StoreError> {
+        match self {
+            Self::One(id) => Ok(id.take().map(|id| vec![id])),
+            Self::Listed(listed) => listed.page(core).await,
+            Self::Indexed { query, parts, place } => {
+                let Some(below) = *place else { return Ok(None) };
+                let (ids, frontier) = candidates(core, look, parts, query, below).await?;
+                *place = frontier.filter(|frontier| {
+                    query.since.is_none_or(|since| codes::accepted_at(*frontier) >= since)
+                });
+                Ok(Some(ids))
             }
         }
     }
-    Ok(rows.selected())
 }
 
 /// The least id above this one.
@@ -257,35 +191,19 @@ fn next_above(id: EventId) -> EventId {
     }
 }
 
-async fn by_index(core: &Core, selection: &Selection<'_>, look: &Look) -> Result<Selected, StoreError> {
-    let query = selection.query;
-    let parts: Vec<Part> = query.states.iter().filter_map(|state| index(*state)).collect();
-    let mut rows = Rows::new(selection);
-    let (id, target) = &selection.below;
-    let mut place = if target.is_some() { next_above(*id) } else { *id };
-    if let Some(until) = query.until {
-        place = place.min(walk::first_at(until));
-    }
-    loop {
-        let (ids, frontier) = candidates(core, look, &parts, query, place).await?;
-        for step in ids.chunks(walk::PAGE) {
-            let entries = entries::of(core, step).await?;
-            let records = look.records(core, step).await?;
-            for (at, entry) in entries.into_iter().enumerate() {
-                let Some(entry) = entry.map(std::sync::Arc::new) else { continue };
-                let row = records.iter().map(|(name, column)| (name.clone(), column[at].clone())).collect();
-                if !rows.look(&entry, row) {
-                    return Ok(rows.selected());
-                }
-            }
-        }
-        match frontier {
-            Some(frontier) if query.since.is_none_or(|since| codes::accepted_at(frontier) >= since) => {
-                place = frontier;
-            }
-            Some(_) | None => return Ok(rows.selected()),
+/// How many ids the indexes of these states hold.
+async fn indexed(core: &Core, parts: &[Part], look: &Look) -> Result<u64, StoreError> {
+    let mut pipeline = redis::pipe();
+    for name in look.names() {
+        for part in parts {
+            pipeline.cmd("ZCARD").arg(core.keys.of_target(name, *part));
         }
     }
+    let mut sum = 0;
+    for count in core.link.pipeline(Lane::Admin, &pipeline).await? {
+        sum += reply::number::<u64>(count, "an index's size")?;
+    }
+    Ok(sum)
 }
 
 /// The ids below `place` in the indexes of these states, newest first, and how far down they are complete: to the end, or
@@ -294,7 +212,7 @@ async fn candidates(
     core: &Core, look: &Look, parts: &[Part], query: &DeliveryQuery, place: EventId,
 ) -> Result<(Vec<EventId>, Option<EventId>), StoreError> {
     let (mut ids, mut frontier) = (HashSet::new(), None);
-    for name in &look.names {
+    for name in look.names() {
         for part in parts {
             let found = walk::below(core, &core.keys.of_target(name, *part), place, INDEX_PAGE).await?;
             if found.len() == INDEX_PAGE {
@@ -302,14 +220,121 @@ async fn candidates(
             }
             ids.extend(found);
         }
-        if query.states.contains(&State::InFlight) {
-            ids.extend(
-                look.pending.get(name).into_iter().flatten().map(|(id, _)| *id).filter(|id| *id < place),
-            );
-        }
+    }
+    if query.states.contains(&State::InFlight) {
+        ids.extend(look.pending().filter(|id| *id < place));
     }
     let mut ids: Vec<EventId> =
         ids.into_iter().filter(|id| frontier.is_none_or(|frontier| *id >= frontier)).collect();
     ids.sort_unstable_by(|a, b| b.cmp(a));
     Ok((ids, frontier))
+}
+
+/// Rows as they are found, within their bounds.
+struct Rows<'s, 'q> {
+    selection: &'s Selection<'q>,
+    found: Vec<Found>,
+    /// Events, by their ids.
+    looked_at: usize,
+    /// Events, by all that is kept of them.
+    fetched: usize,
+    last: Option<Place>,
+    is_cut: bool,
+}
+
+impl<'s, 'q> Rows<'s, 'q> {
+    fn new(selection: &'s Selection<'q>) -> Self {
+        Self { selection, found: Vec::new(), looked_at: 0, fetched: 0, last: None, is_cut: false }
+    }
+
+    fn selected(self) -> Selected {
+        let next = if self.is_cut { self.last } else { None };
+        (self.found, next)
+    }
+
+    /// Looks at these events' deliveries; false once the bounds are reached.
+    async fn look_at(&mut self, core: &Core, look: &Look, ids: &[EventId]) -> Result<bool, StoreError> {
+        let records = look.records(core, ids).await?;
+        let is_candidate = |at: &usize| {
+            let records = look.names().iter().zip(&records);
+            records.map(|(name, records)| (name, &records[*at])).any(|row| self.is_candidate(ids[*at], row))
+        };
+        let candidates: Vec<usize> = (0..ids.len()).filter(is_candidate).collect();
+        for step in candidates.chunks(FETCH) {
+            let step_ids: Vec<EventId> = step.iter().map(|at| ids[*at]).collect();
+            let entries = entries::of(core, &step_ids).await?;
+            for (at, entry) in step.iter().zip(entries) {
+                let Some(entry) = entry.map(Arc::new) else { continue };
+                let row = look.names().iter().zip(&records).map(|(name, records)| (name, &records[*at]));
+                if !self.take(&entry, row) {
+                    return Ok(false);
+                }
+                self.last = Some((entry.id, None));
+            }
+            self.fetched += step.len();
+            if self.fetched >= FETCHED_MAX || self.is_late() {
+                self.is_cut = true;
+                return Ok(false);
+            }
+        }
+        self.looked_at += ids.len();
+        self.last = ids.last().map(|id| (*id, None)).or(self.last.take());
+        self.is_cut =
+            self.last.is_some() && (self.looked_at >= self.selection.looked_at_max || self.is_late());
+        Ok(!self.is_cut)
+    }
+
+    fn is_late(&self) -> bool {
+        self.looked_at + self.fetched >= LOOKED_AT_MIN
+            && self.selection.until.is_some_and(|until| Instant::now() >= until)
+    }
+
+    /// Whether the delivery may be one of the selection, as far as that is told by its record.
+    fn is_candidate(&self, id: EventId, (target, record): (&TargetName, &Option<Record>)) -> bool {
+        let Selection { query, below, from, .. } = self.selection;
+        let state_fits = match record {
+            Some(record) => query.states.is_empty() || query.states.contains(&record.state),
+            None => *from == From::Log,
+        };
+        state_fits && is_below(id, target, below)
+    }
+
+    /// Takes the event's deliveries; false where there is room for no more.
+    fn take<'r>(
+        &mut self, entry: &Arc<Entry>, row: impl Iterator<Item = (&'r TargetName, &'r Option<Record>)>,
+    ) -> bool {
+        for (target, record) in row {
+            if !self.is_candidate(entry.id, (target, record)) || !matches(entry, self.selection.query) {
+                continue;
+            }
+            if self.found.len() == self.selection.rows_max {
+                self.is_cut = true;
+                return false;
+            }
+            self.last = Some((entry.id, Some(target.clone())));
+            let (target, record) = (target.clone(), record.clone());
+            self.found.push(Found { target, entry: Arc::clone(entry), record });
+        }
+        true
+    }
+}
+
+/// Whether a delivery comes behind `below`; a place without a target is behind all deliveries of its event.
+fn is_below(id: EventId, target: &TargetName, below: &Place) -> bool {
+    id < below.0 || (id == below.0 && below.1.as_ref().is_some_and(|name| target < name))
+}
+
+fn matches(entry: &Entry, query: &DeliveryQuery) -> bool {
+    let at = codes::accepted_at(entry.id);
+    query.since.is_none_or(|since| at >= since)
+        && query.until.is_none_or(|until| at < until)
+        && query.event_type.as_ref().is_none_or(|wanted| *wanted.as_bytes() == *entry.kind)
+        && query
+            .subject
+            .as_ref()
+            .is_none_or(|wanted| codes::lane_text(Some(wanted)).as_bytes() == &*entry.subject)
+        && query
+            .source
+            .as_ref()
+            .is_none_or(|wanted| frame::decode(&entry.frame).is_ok_and(|event| event.source == *wanted))
 }

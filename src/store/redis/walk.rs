@@ -1,14 +1,15 @@
-//! A walk over the events that are kept, newest first: those of a subject, or the whole log and then what was kept aside.
+//! A walk over the events that are kept, newest first: those of a list, or the whole log and then what was kept aside.
 //! Goes by pages, so that the caller can stop at its own bounds.
 
 use crate::clock::Timestamp;
-use crate::event::{EventId, Subject};
+use crate::event::EventId;
 use crate::store::StoreError;
 
 use super::codes;
 use super::core::Core;
 use super::entries::{self, Entry};
 use super::link::Lane;
+use super::listed::{self, Kind, Listed};
 use super::reply::{self, Odd};
 
 /// Events of one page: some hundred KB.
@@ -30,10 +31,8 @@ enum Stage {
     Log(EventId),
     /// Among what was kept aside.
     Kept,
-    /// In a subject's list, this many from its end.
-    Subject(Vec<u8>, usize),
-    /// One event.
-    One(EventId),
+    /// In a list; these of its ids come next, the last one first.
+    Listed(Listed, Vec<EventId>),
     /// At the end.
     Over,
 }
@@ -47,25 +46,21 @@ pub fn first_at(at: Timestamp) -> EventId {
 }
 
 impl Walk {
-    /// Over the events below `below`, accepted from `since` on and before `until`.
+    /// Over the events below `below`, accepted from `since` on and before `until`: all that are of this kind, and maybe
+    /// others.
     ///
     /// # Errors
     /// Where Redis cannot be reached.
     pub async fn new(
-        core: &Core, subject: Option<&Subject>, below: EventId, since: Option<Timestamp>,
-        until: Option<Timestamp>,
+        core: &Core, kind: Kind<'_>, below: EventId, since: Option<Timestamp>, until: Option<Timestamp>,
     ) -> Result<Self, StoreError> {
-        let stage = match subject {
-            Some(subject) => Stage::Subject(core.keys.subject(subject.as_str()), 0),
+        let below = until.map_or(below, |until| below.min(first_at(until)));
+        let since = since.unwrap_or(Timestamp::from_ms(0));
+        let stage = match listed::shortest(core, kind).await? {
+            Some((list, _)) => Stage::Listed(Listed::new(vec![list], below, since), Vec::new()),
             None => Stage::Log(entries::floor(core).await?),
         };
-        let below = until.map_or(below, |until| below.min(first_at(until)));
-        Ok(Self { below, since: since.unwrap_or(Timestamp::from_ms(0)), stage })
-    }
-
-    /// Over this one event.
-    pub fn one(id: EventId) -> Self {
-        Self { below: TOP, since: Timestamp::from_ms(0), stage: Stage::One(id) }
+        Ok(Self { below, since, stage })
     }
 
     /// The next events, newest first; `None` at the end. A page may be empty.
@@ -73,16 +68,21 @@ impl Walk {
     /// # Errors
     /// Where Redis cannot be reached.
     pub async fn page(&mut self, core: &Core) -> Result<Option<Vec<Entry>>, StoreError> {
-        let mut found = match &self.stage {
+        let mut found = match &mut self.stage {
             Stage::Over => return Ok(None),
-            Stage::One(id) => {
-                let found = entries::of(core, &[*id]).await?;
-                self.stage = Stage::Over;
-                return Ok(Some(found.into_iter().flatten().collect()));
+            Stage::Log(floor) => {
+                let floor = *floor;
+                self.log_page(core, floor).await?
             }
-            Stage::Log(floor) => self.log_page(core, *floor).await?,
             Stage::Kept => self.kept_page(core).await?,
-            Stage::Subject(key, passed) => self.subject_page(core, &key.clone(), *passed).await?,
+            Stage::Listed(listed, ids) => {
+                if ids.is_empty() {
+                    let Some(page) = listed.page(core).await? else { return Ok(None) };
+                    *ids = page.into_iter().rev().collect();
+                }
+                let step: Vec<EventId> = ids.drain(ids.len().saturating_sub(PAGE)..).rev().collect();
+                entries::of(core, &step).await?.into_iter().flatten().collect()
+            }
         };
         found.retain(|entry| entry.id < self.below && codes::accepted_at(entry.id) >= self.since);
         if let Some(last) = found.last() {
@@ -117,24 +117,6 @@ impl Walk {
         if ids.len() < PAGE || ids.last().is_some_and(|id| codes::accepted_at(*id) < self.since) {
             self.stage = Stage::Over;
         }
-        Ok(entries::of(core, &ids).await?.into_iter().flatten().collect())
-    }
-
-    async fn subject_page(
-        &mut self, core: &Core, key: &[u8], passed: usize,
-    ) -> Result<Vec<Entry>, StoreError> {
-        let mut command = redis::cmd("LRANGE");
-        command.arg(key).arg(-((passed + PAGE) as i64)).arg(-(passed as i64) - 1);
-        let listed = reply::array(core.link.command(Lane::Admin, &command).await?, "a subject's events")?;
-        let is_last = listed.len() < PAGE;
-        let mut ids = Vec::with_capacity(listed.len());
-        for id in listed.into_iter().rev() {
-            ids.push(codes::from_hex(&reply::bytes(id, "an id")?).ok_or(Odd("an id"))?);
-        }
-        let is_past = ids.last().is_none_or(|id| codes::accepted_at(*id) < self.since);
-        self.stage =
-            if is_last || is_past { Stage::Over } else { Stage::Subject(key.to_vec(), passed + PAGE) };
-        ids.retain(|id| *id < self.below);
         Ok(entries::of(core, &ids).await?.into_iter().flatten().collect())
     }
 }

@@ -1,13 +1,14 @@
-//! The lists that people look at: events, one event with everything that happened to it, deliveries, refusals.
+//! The lists that people look at: events, one event with everything that happened to it, and deliveries.
+
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rusqlite::types::Value;
-use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter};
+use rusqlite::{Connection, OptionalExtension as _, Row, params_from_iter};
 
-use crate::clock::Timestamp;
 use crate::event::frame;
+use crate::event::payload::PayloadMatch;
 use crate::lifecycle::State;
-use crate::store::ledger::Refusal;
 use crate::store::query::{
     Cursor, DeliveryDetail, DeliveryQuery, DeliveryView, EventDetail, EventLookup, EventMeta, EventQuery,
     EventRef, Page, Paged, Payload,
@@ -16,60 +17,96 @@ use crate::store::query::{
 use super::attempts;
 use super::codes;
 use super::fault::Fault;
+use super::keys;
 use super::select::{self, From, Place, Selection};
 use super::targets::{self, Standing};
-use super::writer::Tx;
 
-/// Rows that one page looks at, some 0.1 s; where few of them fit, the page is short and tells where to go on.
-const LOOKED_AT_MAX: usize = 20_000;
-/// Refusals kept, the newest.
-const REFUSALS_KEPT: i64 = 1_000;
-/// Characters kept of each text of a refusal: it comes from whoever can reach us.
-const REFUSAL_TEXT_MAX: usize = 500;
+/// The longest that one page looks at rows; where few of them fit, the page is short and tells where to go on.
+const LOOK_MAX: Duration = Duration::from_millis(50);
+/// Rows that one page looks at, however fast that goes.
+const LOOKED_AT_MAX: usize = 200_000;
+/// Payloads that one page looks at.
+const PAYLOADS_MAX: usize = 2_000;
+/// And how many bytes of them.
+const PAYLOAD_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 macro_rules! meta_columns {
     () => {
         "id, source, svix_id, type, subject, body_bytes"
     };
 }
+/// How many they are.
+const META_COLUMNS: usize = 6;
 
 /// Events, newest first.
 ///
 /// # Errors
 /// Where SQLite fails.
 pub fn events(conn: &Connection, query: &EventQuery, page: &Page) -> Result<Paged<EventMeta>, Fault> {
-    let below = Place::of(conn, page.cursor())?.event;
-    let since = query.since.map_or(0, codes::first_at);
-    let until = query.until.map_or(i64::MAX, codes::first_at).min(below);
-    let mut params: Vec<Value> = vec![since.into(), until.into()];
-    let narrowed = match (&query.subject, &query.event_type) {
-        (Some(subject), _) => {
-            params.push(subject.as_str().to_owned().into());
-            "INDEXED BY event_subject WHERE subject = ?3 AND"
-        }
-        (None, Some(event_type)) => {
-            params.push(event_type.clone().into());
-            "INDEXED BY event_type WHERE type = ?3 AND"
-        }
-        (None, None) => "WHERE",
-    };
-    let columns = meta_columns!();
-    let sql = format!("SELECT {columns} FROM event {narrowed} id >= ?1 AND id < ?2 ORDER BY id DESC");
+    let (sql, params) = event_rows(conn, query, page)?;
     let mut statement = conn.prepare_cached(&sql)?;
     let mut rows = statement.query(params_from_iter(params))?;
+    let until = Instant::now() + LOOK_MAX;
     let (mut found, mut looked_at, mut last) = (Vec::new(), 0, None);
+    let mut payloads = Payloads::default();
     while let Some(row) = rows.next()? {
-        if looked_at == LOOKED_AT_MAX || found.len() == page.rows_max() as usize {
+        let is_late = looked_at >= select::LOOKED_AT_MIN && Instant::now() >= until;
+        let is_over = is_late || looked_at == LOOKED_AT_MAX || payloads.are_over();
+        if is_over || found.len() == page.rows_max() as usize {
             return Ok(Paged { rows: found, next: last.map(Cursor::Event) });
         }
-        let meta = meta(row)?;
         looked_at += 1;
-        last = Some(meta.id);
+        last = Some(codes::unpack(row.get(0)?));
+        let meta = meta(row)?;
         let fits = query.event_type.as_ref().is_none_or(|wanted| *wanted == meta.event_type)
-            && query.source.as_ref().is_none_or(|wanted| *wanted == meta.source);
+            && query.source.as_ref().is_none_or(|wanted| *wanted == meta.source)
+            && payloads.fits(query.payload.as_ref(), row)?;
         found.extend(fits.then_some(meta));
     }
     Ok(Paged { rows: found, next: None })
+}
+
+/// The statement that gives the events of a list one after the other, from the index that fits best.
+fn event_rows(conn: &Connection, query: &EventQuery, page: &Page) -> Result<(String, Vec<Value>), Fault> {
+    let [since, until] = keys::range(query.since, query.until);
+    let until = until.min(Place::of(conn, page.cursor())?.event);
+    let source = query.source.as_ref().map(|source| source.as_str());
+    let subject = query.subject.as_ref().map(|subject| subject.as_str());
+    let narrowed = keys::narrowed(conn, subject, query.event_type.as_deref(), source, [since, until])?;
+    let mut params: Vec<Value> = vec![since.into(), until.into()];
+    let narrowed = match narrowed {
+        Some((keys::Narrowed { index, column, value }, _)) => {
+            params.push(value);
+            format!("{index} WHERE {column} = ?3 AND")
+        }
+        None => "WHERE".to_owned(),
+    };
+    let frame = if query.payload.is_some() { ", frame" } else { "" };
+    let columns = meta_columns!();
+    let sql = format!("SELECT {columns}{frame} FROM event {narrowed} id >= ?1 AND id < ?2 ORDER BY id DESC");
+    Ok((sql, params))
+}
+
+/// The payloads that a page has looked at.
+#[derive(Default)]
+struct Payloads {
+    count: usize,
+    bytes: usize,
+}
+
+impl Payloads {
+    fn are_over(&self) -> bool {
+        self.count >= PAYLOADS_MAX || self.bytes >= PAYLOAD_BYTES_MAX
+    }
+
+    /// Whether the payload of the event in `row` fulfils the condition, where there is one.
+    fn fits(&mut self, wanted: Option<&PayloadMatch>, row: &Row<'_>) -> Result<bool, Fault> {
+        let Some(wanted) = wanted else { return Ok(true) };
+        let frame = row.get_ref(META_COLUMNS)?.as_blob().map_err(|_| Fault::Unreadable("frame"))?;
+        self.count += 1;
+        self.bytes += frame.len();
+        Ok(frame::body(frame).is_some_and(|body| wanted.matches(body)))
+    }
 }
 
 fn meta(row: &Row<'_>) -> Result<EventMeta, Fault> {
@@ -100,7 +137,8 @@ pub fn event(conn: &Connection, wanted: &EventRef) -> Result<EventLookup, Fault>
     };
     let sql = concat!("SELECT ", meta_columns!(), ", frame FROM event WHERE id = ?1");
     let mut statement = conn.prepare_cached(sql)?;
-    let found = statement.query_row([id], |row| Ok((meta(row), row.get::<_, Vec<u8>>(6)?))).optional()?;
+    let found =
+        statement.query_row([id], |row| Ok((meta(row), row.get::<_, Vec<u8>>(META_COLUMNS)?))).optional()?;
     let Some((meta, bytes)) = found else { return Ok(EventLookup::None) };
     let meta = meta?;
     let deliveries = deliveries_of(conn, id, &meta)?;
@@ -159,73 +197,9 @@ pub fn deliveries(
         below: Place::of(conn, page.cursor())?,
         rows_max: page.rows_max() as usize,
         looked_at_max: LOOKED_AT_MAX,
+        until: Some(Instant::now() + LOOK_MAX),
     };
     let (found, next) = select::select(conn, &selection)?;
     let next = next.map(|place| select::cursor(conn, place)).transpose()?;
     Ok(Paged { rows: found.into_iter().filter_map(|found| Some(found.view()?.1)).collect(), next })
-}
-
-/// Appends refusals, oldest first, and drops the oldest ones beyond the cap.
-///
-/// # Errors
-/// Where SQLite fails.
-pub fn append_refusals(tx: &Tx<'_>, refusals: &[Refusal]) -> Result<(), Fault> {
-    let mut insert =
-        tx.conn.prepare_cached("INSERT INTO refusal VALUES (NULL, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")?;
-    let cut = |text: &str| text.chars().take(REFUSAL_TEXT_MAX).collect::<String>();
-    let skipped = refusals.len().saturating_sub(REFUSALS_KEPT as usize); // they would be dropped at once
-    for refusal in &refusals[skipped..] {
-        insert.execute(params![
-            refusal.at.as_ms(),
-            refusal.source.as_ref().map(|source| source.as_str()),
-            refusal.status,
-            cut(&refusal.code),
-            cut(&refusal.cause),
-            refusal.remote.as_deref().map(cut),
-            refusal.svix_id.as_deref().map(cut),
-            refusal.user_agent.as_deref().map(cut),
-            i64::try_from(refusal.body_bytes).unwrap_or(i64::MAX),
-        ])?;
-    }
-    tx.conn
-        .prepare_cached("DELETE FROM refusal WHERE number <= (SELECT max(number) FROM refusal) - ?1")?
-        .execute([REFUSALS_KEPT])?;
-    Ok(())
-}
-
-/// Refusals, newest first.
-///
-/// # Errors
-/// Where SQLite fails.
-pub fn refusals(conn: &Connection, page: &Page) -> Result<Paged<Refusal>, Fault> {
-    let below = match page.cursor() {
-        None => i64::MAX,
-        Some(Cursor::Number(number)) => i64::try_from(*number).unwrap_or(i64::MAX),
-        Some(Cursor::Event(_) | Cursor::Delivery(..)) => 0, // a cursor of another list
-    };
-    let mut statement = conn.prepare_cached(
-        "SELECT number, at, source, status, code, cause, remote, svix_id, user_agent, body_bytes FROM refusal \
-         WHERE number < ?1 ORDER BY number DESC LIMIT ?2",
-    )?;
-    let mut rows = statement.query([below, i64::from(page.rows_max()) + 1])?;
-    let (mut found, mut last) = (Vec::new(), None);
-    while let Some(row) = rows.next()? {
-        if found.len() == page.rows_max() as usize {
-            return Ok(Paged { rows: found, next: last.map(Cursor::Number) });
-        }
-        last = u64::try_from(row.get::<_, i64>(0)?).ok();
-        let source: Option<String> = row.get(2)?;
-        found.push(Refusal {
-            at: Timestamp::from_ms(row.get(1)?),
-            source: source.map(|name| name.parse()).transpose().map_err(|_| Fault::Unreadable("source"))?,
-            status: row.get(3)?,
-            code: row.get(4)?,
-            cause: row.get(5)?,
-            remote: row.get(6)?,
-            svix_id: row.get(7)?,
-            user_agent: row.get(8)?,
-            body_bytes: u64::try_from(row.get::<_, i64>(9)?).unwrap_or_default(),
-        });
-    }
-    Ok(Paged { rows: found, next: None })
 }

@@ -91,7 +91,6 @@ CREATE TABLE delivery(
   PRIMARY KEY(event, target)) STRICT, WITHOUT ROWID;
 CREATE INDEX delivery_open ON delivery(target, state, event) WHERE state < 6;
 CREATE INDEX delivery_due ON delivery(target, due) WHERE state > 1 AND state < 4;
-CREATE INDEX delivery_held ON delivery(event, target) WHERE state > 1 AND state < 6;
 CREATE INDEX delivery_dead ON delivery(updated) WHERE state = 5;
 CREATE INDEX delivery_lane ON delivery(target, lane, state, event) WHERE lane IS NOT NULL AND state < 5;
 
@@ -146,13 +145,18 @@ CREATE TABLE tally(             -- small counts of the last minutes
   count INTEGER NOT NULL,
   PRIMARY KEY(minute, of, counter)) STRICT, WITHOUT ROWID;
 
+CREATE INDEX event_source ON event(source);
+
 CREATE TABLE erased(            -- events whose payload an operator erased
   event INTEGER PRIMARY KEY,
   at INTEGER NOT NULL) STRICT;
 ";
 
 /// From form 1, in one transaction.
-const FROM_1: &str = "ALTER TABLE attempt ADD COLUMN hint TEXT;";
+const FROM_1: &str = "
+ALTER TABLE attempt ADD COLUMN hint TEXT;
+DROP INDEX delivery_held; -- that of what is open serves its lists as well
+";
 
 /// Opens the connection that writes, makes the tables where the file is new, and refuses what this release cannot use.
 ///

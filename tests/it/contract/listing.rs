@@ -251,3 +251,84 @@ pub async fn a_cursor_of_another_list_gives_nothing(kind: &dyn Kind) {
     assert!(lab.store.events(EventQuery::default(), page()).await.unwrap().rows.is_empty());
     assert!(lab.store.deliveries(DeliveryQuery::default(), page()).await.unwrap().rows.is_empty());
 }
+
+fn by_payload(condition: &str) -> EventQuery {
+    EventQuery { payload: Some(condition.parse().unwrap()), ..EventQuery::default() }
+}
+
+pub async fn events_are_found_by_what_their_payload_says(kind: &dyn Kind) {
+    let lab = Lab::new(kind).await;
+    let body = |event_type: &str, email: &str| {
+        format!(
+            r#"{{"type":"{event_type}","data":{{"id":"user_1","email_addresses":[{{"email_address":"{email}"}}]}}}}"#
+        )
+    };
+    let add = async |event_type: &str, email: &str| {
+        new(lab.ingest("clerk", &lab.svix_id(), &body(event_type, email)).await)
+    };
+    let created = add("user.created", "jane@example.com").await;
+    let updated = add("user.updated", "Jane@Example.com").await;
+    add("user.updated", "john@example.com").await;
+    let not_json = new(lab.ingest("clerk", &lab.svix_id(), "jane@example.com").await);
+    assert_eq!(found(&lab, by_payload("jane@example.com")).await, [updated, created]);
+    assert_eq!(
+        found(&lab, by_payload("/data/email_addresses/*/email_address=jane@example.com")).await.len(),
+        2
+    );
+    assert_eq!(found(&lab, by_payload("/data/email_addresses/1/email_address=jane@example.com")).await, []);
+    let narrowed = EventQuery { event_type: Some("user.created".into()), ..by_payload("jane@example.com") };
+    assert_eq!(found(&lab, narrowed).await, [created]);
+    let narrowed = EventQuery { subject: Subject::of("user_2"), ..by_payload("jane@example.com") };
+    assert_eq!(found(&lab, narrowed).await, []);
+    assert!(lab.is_kept(not_json).await);
+}
+
+pub async fn a_search_by_payload_is_done_a_page_at_a_time(kind: &dyn Kind) {
+    let lab = Lab::new(kind).await;
+    let wanted = lab.add("user.created", "jane").await;
+    let at = lab.clock.now();
+    let many = futures_util::future::join_all((0..2_100).map(|number| {
+        let event =
+            events::verified("clerk", &format!("msg_x{number}"), &events::body("user.updated", "user_1"), at);
+        lab.store.ingest(event)
+    }));
+    assert!(many.await.into_iter().all(|kept| kept.is_ok()));
+    let (mut listed, mut pages, mut page) = (Vec::new(), 0, Page::first(500));
+    loop {
+        let paged = lab.store.events(by_payload("jane"), page).await.unwrap();
+        pages += 1;
+        listed.extend(paged.rows.iter().map(|meta| meta.id));
+        let Some(next) = paged.next else { break };
+        page = Page::after(500, next);
+    }
+    assert_eq!(listed, [wanted]);
+    assert!((2..=6).contains(&pages), "{pages} pages");
+}
+
+pub async fn deliveries_are_found_by_source(kind: &dyn Kind) {
+    let lab = Lab::with_targets(kind, &["app"]).await;
+    let mut all = Vec::new();
+    for (number, source) in ["clerk", "staging", "clerk", "staging"].into_iter().enumerate() {
+        let body = events::body(["user.created", "user.updated"][number / 2], "user_1");
+        all.push(new(lab.ingest(source, &lab.svix_id(), &body).await));
+        let lease = lab.claim_one("app").await;
+        if number < 3 { lab.die(lease).await } else { lab.deliver(lease).await }
+    }
+    let of = async |source: &str, states: &[State], event_type: Option<&str>| {
+        let query = DeliveryQuery {
+            source: Some(source.parse().unwrap()),
+            states: states.to_vec(),
+            event_type: event_type.map(str::to_owned),
+            ..DeliveryQuery::default()
+        };
+        let paged = lab.store.deliveries(query, Page::first(100)).await.unwrap();
+        assert_eq!(paged.next, None);
+        paged.rows.into_iter().map(|view| view.event_id).collect::<Vec<_>>()
+    };
+    assert_eq!(of("clerk", &[], None).await, [all[2], all[0]]);
+    assert_eq!(of("staging", &[], None).await, [all[3], all[1]]);
+    assert_eq!(of("staging", &[State::Dead], None).await, [all[1]]);
+    assert_eq!(of("staging", &[State::Delivered], Some("user.updated")).await, [all[3]]);
+    assert_eq!(of("staging", &[State::Dead], Some("user.updated")).await, []);
+    assert_eq!(of("nowhere", &[], None).await, []);
+}

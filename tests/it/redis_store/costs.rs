@@ -2,11 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use clerk_relay::store::ledger::StatsQuery;
 use clerk_relay::store::{ClaimWanted, Ingested};
+use clerk_relay::telemetry::tally::{Counted, Counter, Tally, minute_of};
 use futures_util::StreamExt as _;
 
 use super::{lab_on, options};
-use crate::contract::harness::{DAY, Lab, new, wanted};
+use crate::contract::harness::{DAY, Lab, name, new, wanted};
 use crate::support::events;
 use crate::support::redis::RedisServer;
 
@@ -66,6 +68,19 @@ async fn a_mark_lives_as_long_as_its_event_may_need_it() {
         lab.die(lease).await;
         assert_about(mark_life(&server, &svix_id).await, 30 * DAY);
     }
+}
+
+#[tokio::test]
+async fn tallies_run_out_by_themselves() {
+    let server = RedisServer::start().await;
+    let lab = lab_on(&server, &["app"]).await;
+    let minute = minute_of(lab.clock.now());
+    let of = Counted::Target(name("app"));
+    let tally = Tally { minute, of, counter: Counter::Delivered, count: 1 };
+    lab.store.stats(StatsQuery::Add(vec![tally])).await.unwrap();
+    let life = server.command(&["PTTL", &format!("{{relay}}:tally:{}", minute.as_ms())]).await;
+    let life = Duration::from_millis(redis::from_redis_value::<u64>(life).unwrap());
+    assert_about(life, Duration::from_secs(122 * 60));
 }
 
 /// A body as large as most of Clerk's.
