@@ -16,6 +16,7 @@ mod openapi;
 mod problem;
 mod records;
 mod stats;
+mod stream;
 mod targets;
 mod views;
 
@@ -45,11 +46,9 @@ use crate::telemetry::Telemetry;
 use problem::Problem;
 
 /// A handful of people and a scraper; far below ingress, so that they cannot take its file descriptors.
-const SETTINGS: http::Settings = http::Settings {
-    connections: 128,
-    idle_timeout: Duration::from_secs(75),
-    request_deadline: Duration::from_secs(10),
-};
+const CONNECTIONS_MAX: usize = 128;
+/// From a request's first byte to the end of its head.
+const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
 /// From a request's head to the head of its answer: above every wait inside it, below the patience of a person.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(8);
 
@@ -70,18 +69,45 @@ pub struct Deps {
     pub job_bell: JobBell,
 }
 
+/// How long a connection may be silent; shorter in tests.
+#[derive(Debug, Clone, Copy)]
+pub struct Timing {
+    /// A connection without a byte in either direction ends after this.
+    pub idle: Duration,
+    /// A comment is sent on a stream where nothing else was for this long: well below `idle` and the 60 s after which
+    /// proxies let go of a connection.
+    pub comment_every: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self { idle: Duration::from_secs(75), comment_every: Duration::from_secs(15) }
+    }
+}
+
 /// What a route that only looks answers.
 type Answer<T> = Result<Json<T>, Problem>;
 
 /// Serves the API until told to stop.
 pub async fn run(listener: TcpListener, deps: Deps, shutdown: Shutdown) {
-    let service = TowerToHyperService::new(router(deps));
-    http::serve(listener, SETTINGS, shutdown, service).await;
+    run_timed(listener, deps, Timing::default(), shutdown).await;
 }
 
-fn router(deps: Deps) -> Router {
+/// The same with other timing.
+pub async fn run_timed(listener: TcpListener, deps: Deps, timing: Timing, shutdown: Shutdown) {
+    let settings = http::Settings {
+        connections: CONNECTIONS_MAX,
+        idle_timeout: timing.idle,
+        request_deadline: REQUEST_DEADLINE,
+    };
+    let live = stream::routes(deps.telemetry.feed.clone(), timing.comment_every, shutdown.stop.clone());
+    let service = TowerToHyperService::new(router(deps, live));
+    http::serve(listener, settings, shutdown, service).await;
+}
+
+fn router(deps: Deps, live: OpenApiRouter<Deps>) -> Router {
     let readiness = deps.readiness.clone();
-    let (api, described) = api().split_for_parts();
+    let (api, described) = api().merge(live).split_for_parts();
     let api = api
         .fallback(|| async { Problem::NotFound("there is no such route") })
         .method_not_allowed_fallback(|| async { Problem::MethodNotAllowed })

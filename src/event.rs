@@ -7,6 +7,7 @@ pub mod catalog;
 pub mod frame;
 pub mod ksuid;
 pub mod payload;
+pub mod redaction;
 pub mod scan;
 
 use std::fmt;

@@ -5,6 +5,7 @@
 pub mod attempt;
 pub mod breaker;
 pub mod decision;
+pub mod hint;
 
 pub use decision::{
     DeadReason, Footing, MAX_WAIT_DEFAULT, Ordering, Outcome, Policy, Progress, RETRY_AFTER_MAX, SkipReason,

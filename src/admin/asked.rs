@@ -59,7 +59,8 @@ pub fn parsed<T: FromStr<Err: Display>>(name: &str, text: &str) -> Result<T, Pro
     text.parse().map_err(|error| Problem::BadRequest(format!("`{name}`: {error}")))
 }
 
-fn optional<T: FromStr<Err: Display>>(name: &str, text: Option<String>) -> Result<Option<T>, Problem> {
+/// `text`, where there is one, as the value of `name`.
+pub fn optional<T: FromStr<Err: Display>>(name: &str, text: Option<String>) -> Result<Option<T>, Problem> {
     text.map(|text| parsed(name, &text)).transpose()
 }
 
@@ -76,14 +77,15 @@ fn page(limit: Option<u32>, cursor: Option<String>, fits: impl Fn(&Cursor) -> bo
 }
 
 /// A condition that is empty would hold for nothing or, worse, be passed over.
-fn not_empty(name: &str, text: Option<String>) -> Result<Option<String>, Problem> {
+pub fn not_empty(name: &str, text: Option<String>) -> Result<Option<String>, Problem> {
     match text {
         Some(text) if text.is_empty() => Err(Problem::BadRequest(format!("`{name}` is empty"))),
         text => Ok(text),
     }
 }
 
-fn subject(text: Option<String>) -> Result<Option<Subject>, Problem> {
+/// The subject with this id, or e-mail address.
+pub fn subject(text: Option<String>) -> Result<Option<Subject>, Problem> {
     Ok(not_empty("subject", text)?.as_deref().and_then(Subject::of))
 }
 

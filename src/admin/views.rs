@@ -15,6 +15,7 @@ use utoipa::{PartialSchema, ToSchema};
 use crate::clock::Timestamp;
 use crate::lifecycle::State;
 use crate::lifecycle::attempt::ErrorClass;
+use crate::lifecycle::hint::Hint;
 use crate::store::job::{JobAction, JobState};
 use crate::store::query::{Durability, Paged};
 
@@ -89,6 +90,10 @@ word!(
 word!(
     /// What kept an attempt from success.
     ErrorWord, ErrorClass, ErrorClass::ALL
+);
+word!(
+    /// What a failed attempt looks like.
+    HintWord, Hint, Hint::ALL
 );
 word!(
     /// What a job does.

@@ -102,6 +102,7 @@ fn panicked(number: u32, at: Timestamp) -> Attempt {
         took: Duration::ZERO,
         status: None,
         error: Some(ErrorClass::Internal),
+        hint: None,
         reply: Bytes::new(),
         reply_read: ReplyRead::Whole,
     }

@@ -5,6 +5,7 @@ use tracing::{debug, info, warn};
 use crate::config::Target;
 use crate::event::Subject;
 use crate::lifecycle::attempt::{Attempt, ErrorClass, ReplyRead};
+use crate::lifecycle::hint::Hint;
 use crate::lifecycle::{State, Transition};
 use crate::store::Lease;
 
@@ -62,6 +63,7 @@ pub(super) fn ended(target: &Target, lease: &Lease, attempt: Option<&Attempt>, t
     if attempt.error.is_none() {
         line!(info, "delivery.attempted", attempt = number, status, took_ms, reply_truncated);
     } else {
-        line!(warn, "delivery.attempted", attempt = number, status, error, took_ms, reply_truncated);
+        let hint = attempt.hint.map(Hint::as_str);
+        line!(warn, "delivery.attempted", attempt = number, status, error, hint, took_ms, reply_truncated);
     }
 }

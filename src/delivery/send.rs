@@ -2,8 +2,8 @@
 //! the reply, and what it came to. Never retries, never follows a redirect, decides nothing about the delivery.
 
 pub mod headers;
+pub mod trouble;
 
-use std::error::Error as _;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -17,9 +17,11 @@ use crate::config::Target;
 use crate::event::Event;
 use crate::lifecycle::Outcome;
 use crate::lifecycle::attempt::{Attempt, ErrorClass, REPLY_BYTES_MAX, ReplyRead};
+use crate::lifecycle::hint::{self, Hint};
 use crate::store::Lease;
 
 use headers::Sending;
+use trouble::Trouble;
 
 /// Reply bytes read at most. Short replies are read to their end, so that the connection can be used again.
 const REPLY_READ_BYTES_MAX: usize = 16 * 1024;
@@ -117,18 +119,20 @@ pub async fn attempt(sender: &Sender, target: &Target, lease: &Lease, event: &Ev
                 took,
                 status: Some(reply.status.as_u16()),
                 error: (!reply.status.is_success()).then_some(ErrorClass::Status),
+                hint: reply.hint(target),
                 reply: reply.start,
                 reply_read: reply.read,
             },
         },
-        Err(class) => Sent {
+        Err(trouble) => Sent {
             outcome: Outcome::Failed { retry_after: None },
             attempt: Attempt {
                 number,
                 at,
                 took,
                 status: None,
-                error: Some(class),
+                error: Some(trouble.class()),
+                hint: trouble.hint(target),
                 reply: Bytes::new(),
                 reply_read: ReplyRead::Whole,
             },
@@ -158,17 +162,29 @@ impl Reply {
         }
         Outcome::Failed { retry_after: text(&RETRY_AFTER).and_then(|text| retry_after(text, at)) }
     }
+
+    fn hint(&self, target: &Target) -> Option<Hint> {
+        if self.status.is_success() {
+            return None;
+        }
+        hint::of_reply(&hint::Reply {
+            asked: &target.url,
+            status: self.status.as_u16(),
+            headers: &self.headers,
+            start: &self.start,
+        })
+    }
 }
 
 async fn exchange(
     sender: &Sender, target: &Target, lease: &Lease, event: &Event, at: Timestamp, deadline: Instant,
-) -> Result<Reply, ErrorClass> {
-    let headers = headers(target, lease, event, at).map_err(|_| ErrorClass::Internal)?;
+) -> Result<Reply, Trouble> {
+    let headers = headers(target, lease, event, at).map_err(|_| Trouble::Internal)?;
     let request = sender.0.post(target.url.clone()).headers(headers).body(event.body.clone());
     let mut response = match timeout_at(deadline, request.send()).await {
         Ok(Ok(response)) => response,
-        Ok(Err(error)) => return Err(classify(&error)),
-        Err(_) => return Err(ErrorClass::Timeout),
+        Ok(Err(error)) => return Err(trouble::of(&error)),
+        Err(_) => return Err(Trouble::Timeout),
     };
     let (start, read) = read_start(&mut response, deadline).await;
     Ok(Reply { status: response.status(), headers: std::mem::take(response.headers_mut()), start, read })
@@ -228,34 +244,6 @@ fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
     let date = httpdate::parse_http_date(text).ok()?;
     let since_epoch = date.duration_since(std::time::UNIX_EPOCH).ok()?;
     Some(Timestamp::from_secs(i64::try_from(since_epoch.as_secs()).ok()?).since(now))
-}
-
-/// What kept the request from an answer, by the types in the error's chain.
-fn classify(error: &reqwest::Error) -> ErrorClass {
-    if error.is_timeout() {
-        return ErrorClass::Timeout;
-    }
-    if error.is_dns() {
-        return ErrorClass::Dns;
-    }
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        if is_tls(error) {
-            return ErrorClass::Tls;
-        }
-        if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse_too_large) {
-            return ErrorClass::TooLarge;
-        }
-        cause = error.source();
-    }
-    if error.is_connect() { ErrorClass::Connect } else { ErrorClass::Reset }
-}
-
-/// Whether an error is one of TLS. rustls' errors travel inside one or two `io::Error`s, whose `source` skips what
-/// they hold.
-pub fn is_tls(error: &(dyn std::error::Error + 'static)) -> bool {
-    let held = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-    error.is::<rustls::Error>() || held.is_some_and(|held| is_tls(held))
 }
 
 #[cfg(test)]

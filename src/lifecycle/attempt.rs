@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::hint::Hint;
 use crate::clock::Timestamp;
 
 /// Reply bytes kept of the last attempt.
@@ -86,6 +87,8 @@ pub struct Attempt {
     pub status: Option<u16>,
     /// What kept it from success, where something did.
     pub error: Option<ErrorClass>,
+    /// What that looks like, where it is known.
+    pub hint: Option<Hint>,
     /// The start of the reply's body.
     pub reply: Bytes,
     /// Whether the reply was read to its end.

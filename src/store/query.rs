@@ -10,6 +10,7 @@ use crate::event::{Event, EventId, SourceName, Subject, TargetName};
 use crate::lifecycle::State;
 use crate::lifecycle::attempt::{Attempt, ErrorClass};
 use crate::lifecycle::breaker::Breaker;
+use crate::lifecycle::hint::Hint;
 
 /// The most rows of one page.
 pub const PAGE_ROWS_MAX: u32 = 500;
@@ -227,6 +228,8 @@ pub struct DeliveryView {
     pub last_status: Option<u16>,
     /// What kept the last attempt from success.
     pub last_error: Option<ErrorClass>,
+    /// What that looks like, where it is known.
+    pub last_hint: Option<Hint>,
     /// When it is due, where it waits.
     pub due_at: Option<Timestamp>,
     /// When its state last changed.

@@ -74,6 +74,7 @@ laws! {
         the_mark_of_a_take_over_goes_with_the_next_settle
         a_success_at_once_keeps_its_attempt
         the_newest_twenty_attempts_are_kept_and_earlier_replies_are_short
+        a_hint_comes_back_with_its_attempt_and_its_delivery
         a_wait_is_measured_by_the_stores_clock;
     ordering:
         a_later_event_of_a_subject_waits_for_the_earlier_one

@@ -56,6 +56,7 @@ async fn a_target_that_refuses_connections_is_tried_again() {
     assert_eq!(delivery["reason"], "exhausted");
     assert_eq!(attempts(&delivery).len(), 2);
     assert!(attempts(&delivery).iter().all(|attempt| attempt["error"] == "connect"));
+    assert_eq!(delivery["last_hint"]["code"], "refused_local");
 }
 
 #[tokio::test]
@@ -63,7 +64,8 @@ async fn a_name_that_does_not_resolve_is_a_dns_error() {
     let home = Home::new();
     let relay = home.start(&config("http://no-such-host.invalid/hook", 1));
     let id = Clerk::new(&relay).send("user.created").await;
-    assert_eq!(settled(&relay, &id, &["dead"]).await["last_error"], "dns");
+    let delivery = settled(&relay, &id, &["dead"]).await;
+    assert_eq!((&delivery["last_error"], &delivery["last_hint"]["code"]), (&json!("dns"), &json!("dns")));
 }
 
 #[tokio::test]
@@ -81,7 +83,11 @@ async fn plain_text_behind_https_is_a_tls_error() {
     let home = Home::new();
     let relay = home.start(&config(&format!("https://{addr}/hook"), 1));
     let id = Clerk::new(&relay).send("user.created").await;
-    assert_eq!(settled(&relay, &id, &["dead"]).await["last_error"], "tls");
+    let delivery = settled(&relay, &id, &["dead"]).await;
+    assert_eq!(
+        (&delivery["last_error"], &delivery["last_hint"]["code"]),
+        (&json!("tls"), &json!("speaks_http"))
+    );
 }
 
 #[tokio::test]
@@ -100,8 +106,12 @@ async fn a_certificate_counts_only_where_its_issuer_is_trusted() {
             rows.iter().find(|row| row["target"] == target).unwrap().clone()
         };
         let (wary, trusting) = (of("app"), of("trusting"));
-        (wary["last_error"] == "tls" && wary["state"] == "dead" && trusting["state"] == "delivered")
-            .then_some(())
+        (wary["state"] == "dead" && trusting["state"] == "delivered").then(|| {
+            assert_eq!(
+                (&wary["last_error"], &wary["last_hint"]["code"]),
+                (&json!("tls"), &json!("tls_unknown_issuer"))
+            );
+        })
     })
     .await;
     assert_eq!(receiver.requests().len(), 1);
@@ -124,6 +134,7 @@ async fn a_target_that_hangs_times_out() {
     let delivery = dead_after_two(Reply::Hang).await;
     assert!(attempts(&delivery).iter().all(|attempt| attempt["error"] == "timeout"), "{delivery}");
     assert!(attempts(&delivery).iter().all(|attempt| attempt["took_ms"].as_u64().unwrap() >= 1000));
+    assert_eq!(delivery["last_hint"]["code"], "timeout");
 }
 
 #[tokio::test]

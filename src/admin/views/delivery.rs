@@ -1,10 +1,13 @@
-//! Deliveries and their attempts as JSON.
+//! Deliveries and their attempts as JSON. What an app replied may repeat the payload, so it is shown like that.
 
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{ErrorWord, StateWord, Time};
+use super::event::Shown;
+use super::{ErrorWord, HintWord, StateWord, Time};
+use crate::event::redaction::{RedactedReply, redact_reply};
 use crate::lifecycle::attempt::{Attempt, ReplyRead};
+use crate::lifecycle::hint::Hint;
 use crate::store::query::{DeliveryDetail, DeliveryView};
 
 /// A delivery in a list.
@@ -27,6 +30,9 @@ pub struct DeliveryJson {
     last_status: Option<u16>,
     #[schema(required)]
     last_error: Option<ErrorWord>,
+    /// What the last attempt looks like, where that is known.
+    #[schema(required)]
+    last_hint: Option<HintJson>,
     /// When the next attempt comes, where it waits for one.
     #[schema(required)]
     due_at: Option<Time>,
@@ -48,6 +54,7 @@ impl From<DeliveryView> for DeliveryJson {
             attempts: view.attempts,
             last_status: view.last_status,
             last_error: view.last_error.map(ErrorWord),
+            last_hint: view.last_hint.map(HintJson::from),
             due_at: view.due_at.map(Time),
             updated_at: Time(view.updated_at),
             takeovers: view.takeovers,
@@ -64,10 +71,35 @@ pub struct DeliveryDetailJson {
     attempts_kept: Vec<AttemptJson>,
 }
 
-impl From<DeliveryDetail> for DeliveryDetailJson {
-    fn from(detail: DeliveryDetail) -> Self {
-        let attempts_kept = detail.attempts.into_iter().map(AttemptJson::from).collect();
+impl DeliveryDetailJson {
+    /// The delivery with as much of the replies as `shown` says; `body` is the event's, where it can be read.
+    pub fn of(detail: DeliveryDetail, body: Option<&[u8]>, shown: Shown) -> Self {
+        let reply = |reply: &[u8]| match shown {
+            Shown::Whole => Some(String::from_utf8_lossy(reply).into_owned()),
+            Shown::Redacted => match redact_reply(&detail.view.event_type, body, reply) {
+                RedactedReply::Shown(text) => Some(text),
+                RedactedReply::Withheld => None,
+            },
+        };
+        let attempt =
+            |attempt: Attempt| AttemptJson { reply: reply(&attempt.reply), ..AttemptJson::from(attempt) };
+        let attempts_kept = detail.attempts.into_iter().map(attempt).collect();
         Self { delivery: detail.view.into(), attempts_kept }
+    }
+}
+
+/// A likely cause, and what to do about it.
+#[derive(Serialize, ToSchema)]
+struct HintJson {
+    /// For programs.
+    code: HintWord,
+    /// For people.
+    text: &'static str,
+}
+
+impl From<Hint> for HintJson {
+    fn from(hint: Hint) -> Self {
+        Self { code: HintWord(hint), text: hint.text() }
     }
 }
 
@@ -81,8 +113,13 @@ struct AttemptJson {
     status: Option<u16>,
     #[schema(required)]
     error: Option<ErrorWord>,
-    /// The start of the reply's body.
-    reply: String,
+    /// What it looks like, where that is known.
+    #[schema(required)]
+    hint: Option<HintJson>,
+    /// The start of the reply's body without what it repeats of the payload's secrets; null where it could repeat
+    /// anything of a payload that is secret as a whole. Whole with `reveal`.
+    #[schema(required)]
+    reply: Option<String>,
     /// Whether there was more of it.
     reply_truncated: bool,
 }
@@ -95,7 +132,8 @@ impl From<Attempt> for AttemptJson {
             took_ms: attempt.took.as_millis() as u64,
             status: attempt.status,
             error: attempt.error.map(ErrorWord),
-            reply: String::from_utf8_lossy(&attempt.reply).into_owned(),
+            hint: attempt.hint.map(HintJson::from),
+            reply: None,
             reply_truncated: attempt.reply_read == ReplyRead::Truncated,
         }
     }

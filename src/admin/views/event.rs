@@ -9,6 +9,7 @@ use super::Time;
 use super::delivery::DeliveryDetailJson;
 use crate::clock::Timestamp;
 use crate::event::Event;
+use crate::event::redaction::{Redacted, redact};
 use crate::store::query::{EventDetail, EventMeta, Payload};
 
 /// An event in a list.
@@ -128,7 +129,9 @@ impl EventDetailJson {
     pub fn of(detail: EventDetail, shown: Shown) -> Self {
         let (payload_state, payload) = payload(&detail, shown);
         let received = detail.event.as_ref().map(ReceivedJson::from).unwrap_or_default();
-        let deliveries = detail.deliveries.into_iter().map(DeliveryDetailJson::from).collect();
+        let body = detail.event.as_ref().map(|event| &event.body[..]);
+        let deliveries = detail.deliveries.into_iter();
+        let deliveries = deliveries.map(|delivery| DeliveryDetailJson::of(delivery, body, shown)).collect();
         Self { event: detail.meta.into(), received, payload_state, payload, deliveries }
     }
 }
@@ -138,9 +141,12 @@ fn payload(detail: &EventDetail, shown: Shown) -> (PayloadState, Option<Value>) 
         return (PayloadState::Erased, None);
     }
     let Some(event) = &detail.event else { return (PayloadState::Unreadable, None) };
-    let Ok(whole) = serde_json::from_slice(&event.body) else { return (PayloadState::NotJson, None) };
-    match shown {
-        Shown::Whole => (PayloadState::Revealed, Some(whole)),
-        Shown::Redacted => (PayloadState::Redacted, None),
-    }
+    let (state, payload) = match shown {
+        Shown::Whole => (PayloadState::Revealed, serde_json::from_slice(&event.body).ok()),
+        Shown::Redacted => match redact(&event.event_type, &event.body) {
+            Redacted::Json(payload) => (PayloadState::Redacted, Some(payload)),
+            Redacted::NotJson => (PayloadState::Redacted, None),
+        },
+    };
+    if payload.is_none() { (PayloadState::NotJson, None) } else { (state, payload) }
 }

@@ -9,7 +9,7 @@ use url::Url;
 use super::{TokenFrom, VARIABLE_TOKEN};
 use crate::cli::given::VARIABLE_URL;
 use crate::cli::{EXIT_FAILURE, EXIT_NOT_ALLOWED, EXIT_UNAVAILABLE, EXIT_USAGE};
-use crate::delivery::send::is_tls;
+use crate::delivery::send::trouble::is_tls;
 use crate::ingress::NO_SUCH_PATH;
 use crate::telemetry::causes;
 

@@ -136,6 +136,7 @@ mod tests {
             took: Duration::ZERO,
             status,
             error,
+            hint: None,
             reply: Bytes::new(),
             reply_read: ReplyRead::Whole,
         }

@@ -198,6 +198,7 @@ fn view(target: TargetName, meta: &EventMeta, record: &Record) -> DeliveryView {
         attempts: record.progress.attempts_total,
         last_status: record.status,
         last_error: record.error,
+        last_hint: record.hint,
         due_at,
         updated_at: record.updated,
         takeovers: record.progress.takeovers,

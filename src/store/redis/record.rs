@@ -10,6 +10,7 @@ use crate::clock::Timestamp;
 use crate::lifecycle::attempt::{
     ATTEMPTS_KEPT, Attempt, EARLIER_REPLY_BYTES_MAX, ErrorClass, REPLY_BYTES_MAX, ReplyRead,
 };
+use crate::lifecycle::hint::Hint;
 use crate::lifecycle::{Progress, State, TakenOver, Transition};
 
 use super::codes;
@@ -29,6 +30,8 @@ pub struct Record {
     pub status: Option<u16>,
     /// What kept the last attempt from success.
     pub error: Option<ErrorClass>,
+    /// What that looks like.
+    pub hint: Option<Hint>,
     /// Why it is dead or skipped.
     pub reason: Option<String>,
     /// Its one attempt, where that succeeded at once.
@@ -53,6 +56,7 @@ impl Record {
             progress: Progress::default(),
             status: None,
             error: None,
+            hint: None,
             reason: None,
             only: None,
         }
@@ -62,7 +66,7 @@ impl Record {
     pub fn parse(text: &str) -> Option<Self> {
         let mut fields = text.splitn(14, ';');
         let mut next = || fields.next();
-        let record = Self {
+        let mut record = Self {
             state: codes::state(next()?)?,
             due: next()?.parse().ok()?,
             updated: Timestamp::from_ms(next()?.parse().ok()?),
@@ -75,12 +79,14 @@ impl Record {
                 taken_over: if next()? == "1" { TakenOver::Yes } else { TakenOver::No },
             },
             status: optional(next()?, |text| text.parse().ok())?,
-            error: optional(next()?, |text| {
-                ErrorClass::ALL.into_iter().find(|class| class.as_str() == text)
-            })?,
-            reason: Some(next()?.to_owned()).filter(|reason| !reason.is_empty()),
-            only: optional(next()?, Only::parse)?,
+            error: None,
+            hint: None,
+            reason: None,
+            only: None,
         };
+        (record.error, record.hint) = failure(next()?)?;
+        record.reason = Some(next()?.to_owned()).filter(|reason| !reason.is_empty());
+        record.only = optional(next()?, Only::parse)?;
         next()?; // the lane is the scripts'
         Some(record)
     }
@@ -96,7 +102,7 @@ impl Record {
             ms(retried_at),
             u8::from(taken_over == TakenOver::Yes),
             self.status.map_or(String::new(), |status| status.to_string()),
-            self.error.map_or("", ErrorClass::as_str),
+            failure_text(self.error, self.hint),
             self.reason.as_deref().unwrap_or_default(),
             self.only.map_or(String::new(), Only::text),
         )
@@ -126,6 +132,7 @@ impl Record {
         let mut attempts = self.attempts(kept);
         self.status = attempt.status;
         self.error = attempt.error;
+        self.hint = attempt.hint;
         if transition == Transition::Deliver && self.progress.attempts_total == 1 {
             self.only = Some(Only { at: attempt.at, took: attempt.took, reply_read: attempt.reply_read });
             return None;
@@ -151,6 +158,7 @@ impl Record {
                 took: only.took,
                 status: self.status,
                 error: None,
+                hint: None,
                 reply: Bytes::new(),
                 reply_read: only.reply_read,
             }];
@@ -175,6 +183,18 @@ impl Only {
     }
 }
 
+/// The class and, where one is known, the hint behind a comma.
+fn failure_text(error: Option<ErrorClass>, hint: Option<Hint>) -> String {
+    let (class, hint) = (error.map_or("", ErrorClass::as_str), hint.map_or("", Hint::as_str));
+    if hint.is_empty() { class.to_owned() } else { format!("{class},{hint}") }
+}
+
+fn failure(text: &str) -> Option<(Option<ErrorClass>, Option<Hint>)> {
+    let (class, hint) = text.split_once(',').unwrap_or((text, ""));
+    let class = optional(class, |text| ErrorClass::ALL.into_iter().find(|class| class.as_str() == text))?;
+    Some((class, Hint::of_code(hint))) // of a later release: no hint here
+}
+
 fn reply_read(text: &str) -> ReplyRead {
     if text == "1" { ReplyRead::Truncated } else { ReplyRead::Whole }
 }
@@ -188,7 +208,8 @@ fn optional<T>(text: &str, read: impl Fn(&str) -> Option<T>) -> Option<Option<T>
     if text.is_empty() { Some(None) } else { read(text).map(Some) }
 }
 
-/// Each attempt is a line of `number;at;took;status;error;truncated;reply length`, then the reply's bytes.
+/// Each attempt is a line of `number;at;took;status;error;truncated;reply length`, where `error` is a class and perhaps a
+/// hint, then the reply's bytes.
 fn encode_attempts(attempts: &[Attempt]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for one in attempts {
@@ -201,7 +222,7 @@ fn encode_attempts(attempts: &[Attempt]) -> Vec<u8> {
             one.at.as_ms(),
             one.took.as_millis(),
             one.status.map_or(String::new(), |status| status.to_string()),
-            one.error.map_or("", ErrorClass::as_str),
+            failure_text(one.error, one.hint),
             u8::from(one.reply_read == ReplyRead::Truncated),
             one.reply.len(),
         );
@@ -232,12 +253,15 @@ fn decode_attempts(mut bytes: Bytes) -> Vec<Attempt> {
 fn decode_head(text: &str) -> Option<(Attempt, usize)> {
     let mut fields = text.splitn(7, ';');
     let mut next = || fields.next();
+    let (number, at, took, status) = (next()?, next()?, next()?, next()?);
+    let (error, hint) = failure(next()?)?;
     let attempt = Attempt {
-        number: next()?.parse().ok()?,
-        at: Timestamp::from_ms(next()?.parse().ok()?),
-        took: Duration::from_millis(next()?.parse().ok()?),
-        status: optional(next()?, |text| text.parse().ok())?,
-        error: optional(next()?, |text| ErrorClass::ALL.into_iter().find(|class| class.as_str() == text))?,
+        number: number.parse().ok()?,
+        at: Timestamp::from_ms(at.parse().ok()?),
+        took: Duration::from_millis(took.parse().ok()?),
+        status: optional(status, |text| text.parse().ok())?,
+        error,
+        hint,
         reply_read: reply_read(next()?),
         reply: Bytes::new(),
     };
@@ -256,6 +280,7 @@ mod tests {
             took: Duration::from_millis(12),
             status: Some(503),
             error: Some(ErrorClass::Status),
+            hint: Some(Hint::AppDown),
             reply: Bytes::from_static(reply),
             reply_read: ReplyRead::Truncated,
         }
@@ -273,6 +298,20 @@ mod tests {
         assert_eq!(Record::parse(&text), Some(record));
         assert_eq!(Record::parse("f;0;1784000000000;0;0"), None);
         assert_eq!(Record::parse("?;0;0;0;0;;;0;0;;;;;"), None);
+    }
+
+    #[test]
+    fn texts_without_a_hint_and_of_a_later_release_are_read() {
+        let text = |error| format!("f;0;1;1;1;1;;0;0;503;{error};;;user");
+        let read = |error| Record::parse(&text(error)).map(|record| (record.error, record.hint));
+        assert_eq!(read("status"), Some((Some(ErrorClass::Status), None)));
+        assert_eq!(read("status,path"), Some((Some(ErrorClass::Status), Some(Hint::Path))));
+        assert_eq!(read("status,of_later"), Some((Some(ErrorClass::Status), None)));
+        assert_eq!(read(""), Some((None, None)));
+        assert_eq!(read("of_later"), None);
+        let old = Bytes::from_static(b"1;2;3;503;status;0;2\nno2;5;3;;dns,dns;0;0\n");
+        let hints: Vec<_> = decode_attempts(old).iter().map(|attempt| attempt.hint).collect();
+        assert_eq!(hints, [None, Some(Hint::Dns)]);
     }
 
     #[test]

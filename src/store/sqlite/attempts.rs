@@ -8,6 +8,7 @@ use crate::clock::Timestamp;
 use crate::lifecycle::attempt::{
     ATTEMPTS_KEPT, Attempt, EARLIER_REPLY_BYTES_MAX, ErrorClass, REPLY_BYTES_MAX,
 };
+use crate::lifecycle::hint::Hint;
 
 use super::codes;
 use super::fault::Fault;
@@ -47,6 +48,7 @@ fn as_attempt(only: Only, status: Option<u16>) -> Attempt {
         took: codes::duration(only.took_ms),
         status,
         error: None,
+        hint: None,
         reply: Bytes::new(),
         reply_read: only.reply_read,
     }
@@ -55,8 +57,8 @@ fn as_attempt(only: Only, status: Option<u16>) -> Attempt {
 fn insert(conn: &Connection, record: &Record, number: u32, attempt: &Attempt) -> rusqlite::Result<()> {
     let reply = &attempt.reply[..attempt.reply.len().min(REPLY_BYTES_MAX)];
     conn.prepare_cached(
-        "INSERT OR REPLACE INTO attempt (event, target, number, at, took_ms, status, error, reply_read, reply) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        "INSERT OR REPLACE INTO attempt (event, target, number, at, took_ms, status, error, reply_read, reply, hint) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
     )?
     .execute(params![
         record.event,
@@ -68,6 +70,7 @@ fn insert(conn: &Connection, record: &Record, number: u32, attempt: &Attempt) ->
         attempt.error.map(ErrorClass::as_str),
         codes::reply_read_code(attempt.reply_read),
         reply,
+        attempt.hint.map(Hint::as_str),
     ])?;
     Ok(())
 }
@@ -81,7 +84,7 @@ pub fn list(conn: &Connection, record: &Record) -> Result<Vec<Attempt>, Fault> {
         return Ok(vec![as_attempt(only, record.status)]);
     }
     let mut statement = conn.prepare_cached(
-        "SELECT number, at, took_ms, status, error, reply, reply_read FROM attempt \
+        "SELECT number, at, took_ms, status, error, reply, reply_read, hint FROM attempt \
          WHERE event = ?1 AND target = ?2 ORDER BY number",
     )?;
     let mut rows = statement.query([record.event, record.target])?;
@@ -93,6 +96,7 @@ pub fn list(conn: &Connection, record: &Record) -> Result<Vec<Attempt>, Fault> {
             took: codes::duration(row.get(2)?),
             status: row.get(3)?,
             error: codes::error_class(row.get(4)?)?,
+            hint: codes::hint(row.get(7)?),
             reply: Bytes::from(row.get::<_, Vec<u8>>(5)?),
             reply_read: codes::reply_read(row.get(6)?),
         });

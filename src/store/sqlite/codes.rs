@@ -1,4 +1,4 @@
-//! How our words are written in columns, in one place: states, ids, instants, error classes. Knows no table.
+//! How our words are written in columns, in one place: states, ids, instants, error classes, hints. Knows no table.
 //!
 //! The numbers of the states are ordered on purpose, because the schema's partial indexes are ranges of them (a list
 //! would cost a temporary table for each row written): 1 in flight, 2 and 3 claimable when due, 4 parked, 5 dead, above
@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::clock::Timestamp;
 use crate::event::EventId;
 use crate::lifecycle::attempt::{ErrorClass, ReplyRead};
+use crate::lifecycle::hint::Hint;
 use crate::lifecycle::{Cause, Next, Ordering, State, TakenOver, arrow};
 use crate::store::PauseReason;
 
@@ -94,6 +95,11 @@ pub fn error_class(name: Option<String>) -> Result<Option<ErrorClass>, Fault> {
     let Some(name) = name else { return Ok(None) };
     let class = ErrorClass::ALL.into_iter().find(|class| class.as_str() == name);
     class.map(Some).ok_or(Fault::Unreadable("error"))
+}
+
+/// The hint with this code. A code of a later release is no hint here: it decides nothing.
+pub fn hint(code: Option<String>) -> Option<Hint> {
+    Hint::of_code(&code?)
 }
 
 /// The pause with this name.

@@ -173,6 +173,7 @@ fn deliveries_of(conn: &Connection, event: i64, meta: &EventMeta) -> Result<Vec<
                 attempts: 0,
                 last_status: None,
                 last_error: None,
+                last_hint: None,
                 due_at: None,
                 updated_at: codes::accepted_at(event),
                 takeovers: 0,

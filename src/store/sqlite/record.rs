@@ -5,6 +5,7 @@ use rusqlite::{Connection, OptionalExtension as _, Params, Row, params};
 
 use crate::clock::Timestamp;
 use crate::lifecycle::attempt::{ErrorClass, ReplyRead};
+use crate::lifecycle::hint::Hint;
 use crate::lifecycle::{Cause, Progress, State, TakenOver};
 
 use super::codes;
@@ -35,6 +36,8 @@ pub struct Record {
     pub status: Option<u16>,
     /// What kept the last attempt from success.
     pub error: Option<ErrorClass>,
+    /// What the last attempt looks like.
+    pub hint: Option<Hint>,
     /// Its one attempt, where that succeeded at once.
     pub only: Option<Only>,
 }
@@ -55,12 +58,12 @@ macro_rules! columns {
     () => {
         "d.event, d.target, d.state, d.token, d.due, d.updated, d.lane, d.attempts, d.attempts_total, \
          d.first_attempt_at, d.retried_at, d.takeovers, d.taken_over, d.reason, d.status, d.error, \
-         d.only_at, d.only_ms, d.only_read"
+         d.only_at, d.only_ms, d.only_read, d.hint"
     };
 }
 pub(super) use columns;
 /// How many they are.
-pub const COLUMN_COUNT: usize = 19;
+pub const COLUMN_COUNT: usize = 20;
 
 impl Record {
     /// A delivery that leaves the log: stored before, in no row until now.
@@ -80,6 +83,7 @@ impl Record {
             reason: None,
             status: None,
             error: None,
+            hint: None,
             only: None,
         })
     }
@@ -157,6 +161,7 @@ impl Record {
             reason: row.get(at + 13)?,
             status: row.get(at + 14)?,
             error: codes::error_class(row.get(at + 15)?)?,
+            hint: codes::hint(row.get(at + 19)?),
             only,
         })
     }
@@ -167,7 +172,7 @@ impl Record {
     /// Where SQLite fails, or where there is one already.
     pub fn insert(&self, conn: &Connection) -> rusqlite::Result<()> {
         let sql = "INSERT INTO delivery VALUES \
-             (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)";
+             (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)";
         self.write(conn, sql)
     }
 
@@ -178,7 +183,7 @@ impl Record {
     pub fn save(&self, conn: &Connection) -> rusqlite::Result<()> {
         let sql = "UPDATE delivery SET state = ?3, token = ?4, due = ?5, updated = ?6, lane = ?7, attempts = ?8, \
              attempts_total = ?9, first_attempt_at = ?10, retried_at = ?11, takeovers = ?12, taken_over = ?13, \
-             reason = ?14, status = ?15, error = ?16, only_at = ?17, only_ms = ?18, only_read = ?19 \
+             reason = ?14, status = ?15, error = ?16, only_at = ?17, only_ms = ?18, only_read = ?19, hint = ?20 \
              WHERE event = ?1 AND target = ?2";
         self.write(conn, sql)
     }
@@ -206,6 +211,7 @@ impl Record {
             self.only.map(|only| only.at.as_ms()),
             self.only.map(|only| only.took_ms),
             self.only.map(|only| codes::reply_read_code(only.reply_read)),
+            self.hint.map(Hint::as_str),
         ])?;
         Ok(())
     }

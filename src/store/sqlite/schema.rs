@@ -88,6 +88,7 @@ CREATE TABLE delivery(
   only_at INTEGER,              -- the one attempt of a delivery that succeeded at once
   only_ms INTEGER,
   only_read INTEGER,
+  hint TEXT,                    -- what the last attempt looks like, where that is known
   PRIMARY KEY(event, target)) STRICT, WITHOUT ROWID;
 CREATE INDEX delivery_open ON delivery(target, state, event) WHERE state < 6;
 CREATE INDEX delivery_due ON delivery(target, due) WHERE state > 1 AND state < 4;
@@ -155,6 +156,7 @@ CREATE TABLE erased(            -- events whose payload an operator erased
 /// From form 1, in one transaction.
 const FROM_1: &str = "
 ALTER TABLE attempt ADD COLUMN hint TEXT;
+ALTER TABLE delivery ADD COLUMN hint TEXT;
 DROP INDEX delivery_held; -- that of what is open serves its lists as well
 ";
 

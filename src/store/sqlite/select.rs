@@ -190,6 +190,7 @@ impl Found {
             attempts: record.progress.attempts_total,
             last_status: record.status,
             last_error: record.error,
+            last_hint: record.hint,
             due_at,
             updated_at: record.updated,
             takeovers: record.progress.takeovers,

@@ -77,6 +77,7 @@ fn count(
     }
     record.status = attempt.status;
     record.error = attempt.error;
+    record.hint = attempt.hint;
     Ok(())
 }
 

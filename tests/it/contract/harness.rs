@@ -9,6 +9,7 @@ use clerk_relay::clock::Clock;
 use clerk_relay::config::{DurabilityWanted, StoreConfig, StoreTls, StoreUrl};
 use clerk_relay::event::{EventId, TargetName};
 use clerk_relay::lifecycle::attempt::{Attempt, ErrorClass, ReplyRead};
+use clerk_relay::lifecycle::hint::Hint;
 use clerk_relay::lifecycle::{DeadReason, Ordering, Start, State, Transition};
 use clerk_relay::store::query::{
     DeliveryDetail, EventDetail, EventLookup, EventRef, Redrive, RedriveAction, Redriven, TargetOverview,
@@ -284,6 +285,7 @@ impl Lab {
             took: Duration::from_millis(12),
             status: Some(if delivered { 204 } else { 503 }),
             error: (!delivered).then_some(ErrorClass::Status),
+            hint: (!delivered).then_some(Hint::AppDown),
             reply: Bytes::from_static(if delivered { b"" } else { b"try again later" }),
             reply_read: ReplyRead::Whole,
         }

@@ -6,7 +6,9 @@ use bytes::Bytes;
 use clerk_relay::lifecycle::attempt::{
     ATTEMPTS_KEPT, Attempt, EARLIER_REPLY_BYTES_MAX, ErrorClass, REPLY_BYTES_MAX, ReplyRead,
 };
+use clerk_relay::lifecycle::hint::Hint;
 use clerk_relay::lifecycle::{DeadReason, Next, SkipReason, State, TakenOver, Transition, arrow};
+use clerk_relay::store::query::{DeliveryQuery, Page};
 use clerk_relay::store::{Lease, Settle, Settled};
 
 use super::harness::{Kind, Lab, MINUTE, wanted};
@@ -175,6 +177,7 @@ fn failure(lease: &Lease, at: clerk_relay::clock::Timestamp, reply_bytes: usize)
         took: Duration::from_millis(5),
         status: Some(500),
         error: Some(ErrorClass::Status),
+        hint: Some(Hint::AppDown),
         reply: Bytes::from(vec![b'x'; reply_bytes]),
         reply_read: ReplyRead::Truncated,
     }
@@ -209,6 +212,35 @@ pub async fn the_newest_twenty_attempts_are_kept_and_earlier_replies_are_short(k
         .await
         .unwrap();
     assert_eq!(lab.delivery(other, "app").await.attempts[0].reply.len(), REPLY_BYTES_MAX);
+}
+
+pub async fn a_hint_comes_back_with_its_attempt_and_its_delivery(kind: &dyn Kind) {
+    let lab = Lab::with_targets(kind, &["app"]).await;
+    let id = lab.add("user.created", "user_1").await;
+    let hints = || Hint::ALL.into_iter().map(Some).chain([None]);
+    for hint in hints() {
+        let lease = lab.claim_one("app").await;
+        let attempt = Some(Attempt { hint, ..failure(&lease, lab.clock.now(), 3) });
+        let settle = Settle { lease, transition: Transition::Wait { after: Duration::ZERO }, attempt };
+        assert_eq!(lab.store.settle(settle).await.unwrap(), Settled::Done);
+        assert_eq!(lab.delivery(id, "app").await.view.last_hint, hint);
+    }
+    let kept: Vec<_> = lab.delivery(id, "app").await.attempts.iter().map(|attempt| attempt.hint).collect();
+    assert_eq!(kept, hints().skip(hints().count() - ATTEMPTS_KEPT).collect::<Vec<_>>());
+
+    let lease = lab.claim_one("app").await;
+    lab.die(lease).await;
+    let lab = lab.reopen().await;
+    let rows = lab.store.deliveries(DeliveryQuery::default(), Page::first(10)).await.unwrap().rows;
+    assert_eq!(
+        rows.iter().map(|row| row.last_hint).collect::<Vec<_>>(),
+        [Some(Hint::AppDown)],
+        "in lists too"
+    );
+    let retried = lab.add("user.created", "user_2").await;
+    let lease = lab.claim_one("app").await;
+    lab.deliver(lease).await;
+    assert_eq!(lab.delivery(retried, "app").await.view.last_hint, None);
 }
 
 pub async fn a_wait_is_measured_by_the_stores_clock(kind: &dyn Kind) {

@@ -38,6 +38,7 @@ fn attempt(lab: &Lab, lease: &Lease, status: u16) -> Attempt {
         took: Duration::from_millis(3),
         status: Some(status),
         error: (status != 204).then_some(ErrorClass::Status),
+        hint: None,
         reply: bytes::Bytes::new(),
         reply_read: ReplyRead::Whole,
     }

@@ -2,7 +2,8 @@
 --
 -- A delivery is named by its event's id as 20 hex digits, which sort as events do. Its record is
 --   state;due;updated;attempts;total;first;retried;takeovers;taken;status;error;reason;only;lane
--- where the state is one letter: q queued, f in flight, w waiting, p parked, x dead, d delivered, s skipped, c cancelled.
+-- where the state is one letter: q queued, f in flight, w waiting, p parked, x dead, d delivered, s skipped, c cancelled;
+-- and the error is a class with, where one is known, a hint behind a comma.
 -- The fields from `attempts` to `only` are the relay's own, and scripts only touch those that they name.
 
 local INDEX = { q = 'queued', f = 'flying', w = 'waiting', p = 'parked', x = 'dead' }
