@@ -1,6 +1,6 @@
 //! The admin API: what happened to each event, and what an operator must be able to do about it. Stands beside the flow
 //! and knows only the store. JSON under `/api/v1`, errors as `{"error":{"code","message"}}`, lists paged by cursor,
-//! described at `/openapi.json`. Beside it `/health/live` and `/health/ready`.
+//! described at `/openapi.json`. Beside it `/metrics`, `/health/live` and `/health/ready`.
 //!
 //! Here is what holds for every request: who may make it, how long it may take, what every answer says. The routes stand
 //! in the folder beside this file, by theme.
@@ -11,6 +11,8 @@ mod deliveries;
 mod events;
 mod health;
 mod jobs;
+mod log;
+mod metrics;
 mod noted;
 mod openapi;
 mod problem;
@@ -106,19 +108,26 @@ pub async fn run_timed(listener: TcpListener, deps: Deps, timing: Timing, shutdo
 }
 
 fn router(deps: Deps, live: OpenApiRouter<Deps>) -> Router {
-    let readiness = deps.readiness.clone();
+    let (readiness, tokens) = (deps.readiness.clone(), deps.tokens.clone());
+    let (metrics, metrics_described) = metrics::routes().split_for_parts();
+    let metrics = metrics
+        .method_not_allowed_fallback(|| async { Problem::MethodNotAllowed })
+        .layer(middleware::from_fn_with_state(tokens.clone(), access::check_scrape))
+        .with_state(deps.clone());
     let (api, described) = api().merge(live).split_for_parts();
     let api = api
         .fallback(|| async { Problem::NotFound("there is no such route") })
         .method_not_allowed_fallback(|| async { Problem::MethodNotAllowed })
         .layer(middleware::from_fn(in_time))
-        .layer(middleware::from_fn_with_state(deps.tokens.clone(), access::check))
+        .layer(middleware::from_fn_with_state(tokens, access::check))
         .with_state(deps);
-    let (health, health_described) = health::routes().split_for_parts();
+    let (probes, probes_described) = health::probes().split_for_parts();
     let mut document = openapi::frame().nest("/api/v1", described);
-    document.merge(health_described);
+    document.merge(probes_described);
+    document.merge(metrics_described);
     Router::new()
-        .merge(health.with_state(readiness))
+        .merge(probes.with_state(readiness))
+        .merge(metrics)
         .merge(openapi::routes(&document))
         .method_not_allowed_fallback(|| async { Problem::MethodNotAllowed })
         .nest("/api/v1", api)
@@ -134,6 +143,8 @@ fn api() -> OpenApiRouter<Deps> {
         .merge(jobs::routes())
         .merge(targets::routes())
         .merge(records::routes())
+        .merge(log::routes())
+        .merge(health::routes())
         .routes(routes!(stats::stats))
 }
 

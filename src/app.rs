@@ -1,6 +1,8 @@
 //! The relay put together: everything is built here once, and stopped here in a written order. Holds no state of its
 //! own beyond the handles; two relays can run in one process.
 
+mod recall;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -14,19 +16,21 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, RedisUrl, StoreUrl};
 use crate::delivery::send::{Sender, SenderError};
 use crate::lifecycle::MAX_WAIT_DEFAULT;
 use crate::shutdown::Shutdown;
 use crate::store::job::asking::JobBell;
+use crate::store::measured::Measured;
 use crate::store::query::Durability;
-use crate::store::readiness::Readiness;
+use crate::store::readiness::{Identity, Readiness};
 use crate::store::redis;
 use crate::store::sqlite::{self, Memory, OpenError};
 use crate::store::{Store, StoreError, TargetSpec};
 use crate::telemetry::Telemetry;
 use crate::telemetry::feed::Feed;
+use crate::telemetry::level::LogLevel;
 use crate::{admin, delivery, ingress, jobs, upkeep};
 
 /// After an abort the flows get this long to settle what they let go of.
@@ -39,6 +43,8 @@ pub struct Options {
     pub memory: Memory,
     /// The wall clock.
     pub clock: Clock,
+    /// The level of this process's log.
+    pub log: LogLevel,
 }
 
 /// Why the relay does not start.
@@ -94,8 +100,10 @@ pub struct Running {
     pub admin_addr: SocketAddr,
     /// The store, for looking on.
     pub store: Arc<dyn Store>,
-    /// What ingress counted, told at the end.
-    counts: Arc<ingress::Counts>,
+    /// What happens, live and counted; the counts of ingress are told at the end.
+    pub telemetry: Telemetry,
+    /// Stamps what is handed to the store at the end.
+    clock: Clock,
     /// Makes `/health/ready` say no while a stop waits for load balancers.
     leaving: CancellationToken,
     shutdown: Shutdown,
@@ -118,21 +126,17 @@ pub async fn start(config: Config, options: Options) -> Result<Running, StartErr
     let admin_addr = admin_listener.local_addr().unwrap_or(config.admin.listen);
     let senders: Vec<Sender> =
         config.targets.iter().map(AsRef::as_ref).map(Sender::new).collect::<Result<_, _>>()?;
-    let telemetry = Telemetry::default();
+    let telemetry = Telemetry { log: options.log.clone(), ..Telemetry::default() };
     let (store, store_closed) = open_store(&config, &options, &telemetry).await?;
     declare(&config, &*store).await?;
+    recall::recall(&config, &*store, &telemetry).await;
     warn_of_durability(store.overview().await?.durability);
 
     let (clock, shutdown) = (options.clock, Shutdown::new());
     let mut flows = JoinSet::new();
     for (target, sender) in config.targets.iter().cloned().zip(senders) {
-        let deps = delivery::Deps {
-            target,
-            store: store.clone(),
-            clock: clock.clone(),
-            sender,
-            telemetry: telemetry.clone(),
-        };
+        let (store, clock, telemetry) = (store.clone(), clock.clone(), telemetry.clone());
+        let deps = delivery::Deps { target, store, clock, sender, telemetry };
         flows.spawn(named("delivery", delivery::run(deps, shutdown.clone())));
     }
     let deps = upkeep::Deps {
@@ -143,8 +147,8 @@ pub async fn start(config: Config, options: Options) -> Result<Running, StartErr
     };
     flows.spawn(named("upkeep", upkeep::run(deps, shutdown.clone())));
     let job_bell = do_jobs(&mut flows, &store, &shutdown);
-    let (leaving, counts) = (CancellationToken::new(), Arc::<ingress::Counts>::default());
-    let readiness = Arc::new(Readiness::new(store.clone(), leaving.clone()));
+    let leaving = CancellationToken::new();
+    let readiness = Arc::new(Readiness::new(store.clone(), leaving.clone(), identity(&config, clock.now())));
     let deps = admin::Deps {
         store: store.clone(),
         clock: clock.clone(),
@@ -162,17 +166,17 @@ pub async fn start(config: Config, options: Options) -> Result<Running, StartErr
         trusted_proxies: config.trusted_proxies,
         timing: ingress::Timing { idle: config.idle_timeout, ..ingress::Timing::default() },
         store: store.clone(),
-        clock,
-        counts: counts.clone(),
+        clock: clock.clone(),
         readiness,
-        telemetry,
+        telemetry: telemetry.clone(),
     };
     flows.spawn(named("ingress", ingress::run(ingress_listener, deps, shutdown.clone())));
     Ok(Running {
         ingress_addr,
         admin_addr,
         store,
-        counts,
+        telemetry,
+        clock,
         leaving,
         shutdown,
         flows,
@@ -211,7 +215,8 @@ impl Running {
                 self.flows.shutdown().await;
             }
         }
-        info!(counts = %self.counts, "ingress.counted");
+        info!(counts = %self.telemetry.meters.ingress(), "ingress.counted");
+        upkeep::hand_over(&*self.store, &self.telemetry.meters, self.clock.now()).await;
         drop(self.store);
         if timeout(ABORT_GRACE, self.store_closed).await.is_err() {
             stopped = Stopped::Abandoned;
@@ -251,18 +256,24 @@ type Closed = Pin<Box<dyn Future<Output = ()> + Send>>;
 async fn open_store(
     config: &Config, options: &Options, telemetry: &Telemetry,
 ) -> Result<(Arc<dyn Store>, Closed), StartError> {
-    match &config.store.url {
+    let (store, closed): (Arc<dyn Store>, Closed) = match &config.store.url {
         StoreUrl::Sqlite(path) => {
             let (store, closed) = sqlite::open(store_options(config, path.clone(), options))?;
-            Ok((Arc::new(store), Box::pin(closed.wait())))
+            (Arc::new(store), Box::pin(closed.wait()))
         }
         StoreUrl::Redis(url) => {
             let opened = redis::open(redis_options(config, url.clone(), options, &telemetry.feed)).await;
             let (store, closed) =
                 opened.map_err(|source| StartError::OpenRedis { url: url.clone(), source })?;
-            Ok((Arc::new(store), Box::pin(closed.wait())))
+            (Arc::new(store), Box::pin(closed.wait()))
         }
-    }
+    };
+    Ok((Arc::new(Measured::new(store, telemetry.meters.clone())), closed))
+}
+
+fn identity(config: &Config, now: Timestamp) -> Identity {
+    let fingerprint = config.fingerprint.clone();
+    Identity { version: env!("CARGO_PKG_VERSION"), fingerprint, started_at: now }
 }
 
 /// How the configured store is opened, at `url`.

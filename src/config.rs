@@ -4,6 +4,7 @@
 //! and shown at once. Knows nothing of files being watched, of stores or of sockets.
 
 pub mod check;
+pub mod fingerprint;
 pub mod keys;
 pub mod mistakes;
 pub mod raw;
@@ -61,7 +62,7 @@ pub struct Config {
     pub shutdown_grace: Duration,
     /// How long a stop goes on accepting, so that a load balancer notices.
     pub shutdown_delay: Duration,
-    /// The first 12 hex digits of the SHA-256 of the text: tells which configuration runs.
+    /// Tells which configuration runs; see [`fingerprint::of`].
     pub fingerprint: String,
 }
 
@@ -112,21 +113,37 @@ pub enum OnReplay {
 pub enum TypeFilter {
     /// Every type.
     All,
-    /// Types that match one of these (type names with `.` written as `/`).
-    Some(GlobSet),
+    /// Types that match one of these.
+    Some(Patterns),
+}
+
+/// Patterns, ready to be matched.
+#[derive(Debug, Clone, Default)]
+pub struct Patterns {
+    /// As they stand in the file.
+    texts: Vec<String>,
+    /// The same, with `.` written as `/`.
+    set: GlobSet,
+}
+
+impl Patterns {
+    /// As they stand in the file, in its order.
+    pub fn texts(&self) -> &[String] {
+        &self.texts
+    }
 }
 
 impl TypeFilter {
     /// No type at all.
     pub fn none() -> Self {
-        Self::Some(GlobSet::empty())
+        Self::Some(Patterns::default())
     }
 
     /// Whether `event_type` matches.
     pub fn matches(&self, event_type: &str) -> bool {
         match self {
             Self::All => true,
-            Self::Some(set) => !set.is_empty() && set.is_match(event_type.replace('.', "/")),
+            Self::Some(Patterns { set, .. }) => !set.is_empty() && set.is_match(event_type.replace('.', "/")),
         }
     }
 }
@@ -267,6 +284,8 @@ pub struct AdminToken {
 /// What a token may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scope {
+    /// Scrape `/metrics`, and nothing else.
+    Metrics,
     /// Look.
     Read,
     /// Look and change.

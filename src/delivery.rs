@@ -7,7 +7,7 @@
 
 mod breaker;
 mod deliver;
-mod log;
+mod tell;
 mod ramp;
 pub mod send;
 
@@ -27,6 +27,7 @@ use crate::shutdown::Shutdown;
 use crate::store::query::TargetStatus;
 use crate::store::settling::STORE_RETRY;
 use crate::store::{ClaimScope, ClaimWanted, Claimed, Lease, More, Store, StoreError};
+use crate::telemetry::meters::TargetMeters;
 use crate::telemetry::{Telemetry, causes};
 
 use send::Sender;
@@ -58,6 +59,8 @@ pub struct Deps {
 /// What a target's loop and its delivery tasks share.
 struct Shared {
     deps: Deps,
+    /// What is counted of the target.
+    meters: Arc<TargetMeters>,
     shutdown: Shutdown,
     /// A permit is held by a delivery task from its claim to its settle: bounds the leases.
     leases: Arc<Semaphore>,
@@ -83,6 +86,7 @@ pub async fn run(deps: Deps, shutdown: Shutdown) {
     let withheld =
         attempts.clone().try_acquire_many_owned(withheld).expect("the semaphore is new and has them");
     let shared = Arc::new(Shared {
+        meters: deps.telemetry.meters.target(&deps.target.name),
         deps,
         shutdown,
         leases: Arc::new(Semaphore::new(LEASES_PER_ATTEMPT * concurrency)),

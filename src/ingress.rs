@@ -39,14 +39,13 @@ use crate::signature::{self, Received, Verified};
 use crate::store::Store;
 use crate::store::readiness::{Readiness, Ready};
 use crate::telemetry::Telemetry;
+use crate::telemetry::meters::SourceMeters;
 
 pub use answer::NO_SUCH_PATH;
 
 use answer::{Accepted, Refused};
 use gate::Gate;
 use report::Report;
-
-pub use report::Counts;
 
 /// The deadlines of ingress. Svix waits 15 s for an answer; each of these leaves room for it.
 #[derive(Debug, Clone, Copy)]
@@ -88,8 +87,6 @@ pub struct Deps {
     pub store: Arc<dyn Store>,
     /// Stamps events and judges timestamps.
     pub clock: Clock,
-    /// What is counted, for whoever shows it.
-    pub counts: Arc<Counts>,
     /// Answers `/health/ready`, and is told of events that could not be stored.
     pub readiness: Arc<Readiness>,
     /// Where it tells what happens.
@@ -109,7 +106,7 @@ pub async fn run(listener: TcpListener, deps: Deps, shutdown: Shutdown) -> Drain
     let keeper = tokio::spawn(refusals::run(
         inbox,
         Arc::clone(&deps.store),
-        Arc::clone(&deps.counts),
+        Arc::clone(&deps.telemetry.meters),
         shutdown.clone(),
     ));
     let ingress = Arc::new(Ingress::new(deps, refusals));
@@ -127,6 +124,7 @@ pub async fn run(listener: TcpListener, deps: Deps, shutdown: Shutdown) -> Drain
 /// One request on a source's path, as far as it was read.
 struct Call<'a> {
     source: &'a Source,
+    meters: &'a SourceMeters,
     head: &'a Parts,
     sender: IpAddr,
     arrival: Arrival,
@@ -135,7 +133,7 @@ struct Call<'a> {
 }
 
 struct Ingress {
-    by_path: HashMap<String, Arc<Source>>,
+    by_path: HashMap<String, (Arc<Source>, Arc<SourceMeters>)>,
     sources: Vec<Arc<Source>>,
     trusted_proxies: Vec<IpNet>,
     timing: Timing,
@@ -148,14 +146,18 @@ struct Ingress {
 
 impl Ingress {
     fn new(deps: Deps, refusals: refusals::Sender) -> Self {
+        let entrance = |source: &Arc<Source>| {
+            let meters = deps.telemetry.meters.source(&source.name);
+            (source.path.clone(), (Arc::clone(source), meters))
+        };
         Self {
-            by_path: deps.sources.iter().map(|source| (source.path.clone(), Arc::clone(source))).collect(),
+            by_path: deps.sources.iter().map(entrance).collect(),
             sources: deps.sources,
             trusted_proxies: deps.trusted_proxies,
             timing: deps.timing,
             gate: Gate::new(deps.limits.in_flight, deps.limits.in_flight_bytes),
             readiness: deps.readiness,
-            report: Report::new(deps.targets, deps.counts, deps.clock.clone(), refusals),
+            report: Report::new(deps.targets, deps.telemetry, deps.clock.clone(), refusals),
             store: deps.store,
             clock: deps.clock,
         }
@@ -163,7 +165,7 @@ impl Ingress {
 
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         match (request.uri().path(), self.by_path.get(request.uri().path())) {
-            (_, Some(source)) => self.webhook(source, request).await,
+            (_, Some((source, meters))) => self.webhook(source, meters, request).await,
             ("/health/live", None) => health::answer(&request, Ready::Yes),
             ("/health/ready", None) => health::answer(&request, self.readiness.ask().await),
             (path, None) => {
@@ -173,11 +175,13 @@ impl Ingress {
         }
     }
 
-    async fn webhook(&self, source: &Source, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn webhook(
+        &self, source: &Source, meters: &SourceMeters, request: Request<Incoming>,
+    ) -> Response<Full<Bytes>> {
         let (head, body) = request.into_parts();
         let arrival = *head.extensions.get::<Arrival>().expect("the plumbing puts it into every request");
         let sender = sender::of(arrival.peer.ip(), &head.headers, &self.trusted_proxies);
-        let mut call = Call { source, head: &head, sender, arrival, body_bytes: 0 };
+        let mut call = Call { source, meters, head: &head, sender, arrival, body_bytes: 0 };
         let is_bodiless = body.is_end_stream();
         match self.accept(&mut call, body).await {
             Ok(accepted) => {

@@ -216,6 +216,11 @@ impl TokenDigest {
         Some(Self(digest))
     }
 
+    /// The digest's bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// Whether `token` is the one, in constant time.
     pub fn matches(&self, token: &str) -> bool {
         self.0.ct_eq(&Self::of(token).0).into()

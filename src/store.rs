@@ -13,8 +13,10 @@
 //! - Durations go in, instants come out: the store's clock alone judges what is due.
 //! - Every list is bounded by its page and ordered by a key, so that paging stays right while data changes.
 
+pub mod figures;
 pub mod job;
 pub mod ledger;
+pub mod measured;
 pub mod query;
 pub mod readiness;
 pub mod redis;

@@ -2,16 +2,19 @@
 //! is written; this module only sets the output up, once per process. In the folder beside it: what is counted, and what
 //! is told live.
 
+pub mod controls;
 pub mod feed;
+pub mod level;
 pub mod meters;
 pub mod tally;
 
 use std::io::{self, IsTerminal};
 
 use tracing::Level;
-use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
+
+use level::LogLevel;
 
 /// Where the flows tell what happens, beside the log. A clone is another handle.
 #[derive(Debug, Clone, Default)]
@@ -20,6 +23,8 @@ pub struct Telemetry {
     pub feed: feed::Feed,
     /// Counted.
     pub meters: std::sync::Arc<meters::Meters>,
+    /// How much is logged.
+    pub log: LogLevel,
 }
 
 /// The form of the log lines.
@@ -31,21 +36,22 @@ pub enum LogFormat {
     Json,
 }
 
-/// Sends log lines of `level` and above to standard error. Without `format`: text on a terminal, else JSON.
+/// Sends log lines of `level` and above to standard error, and returns the handle on that level. Without `format`: text
+/// on a terminal, else JSON.
 ///
 /// # Errors
 /// Where the process already has a subscriber.
-pub fn init(format: Option<LogFormat>, level: Level) -> Result<(), TryInitError> {
+pub fn init(format: Option<LogFormat>, level: Level) -> Result<LogLevel, TryInitError> {
     let is_terminal = io::stderr().is_terminal();
     let format = format.unwrap_or(if is_terminal { LogFormat::Text } else { LogFormat::Json });
-    // Libraries below us only speak up when something is wrong: they know nothing of events.
-    let quiet = Targets::new().with_default(LevelFilter::WARN).with_target("clerk_relay", level);
+    let (filter, log) = LogLevel::filter(level);
     let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_target(false);
-    let registry = tracing_subscriber::registry().with(quiet);
+    let registry = tracing_subscriber::registry().with(filter);
     match format {
         LogFormat::Text => registry.with(lines.with_ansi(is_terminal)).try_init(),
         LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init(),
-    }
+    }?;
+    Ok(log)
 }
 
 /// An error and its causes on one line, outermost first.

@@ -2,6 +2,7 @@
 //! too long, and removes what its retention no longer covers. Knows only the store and the targets' policies.
 
 mod filling;
+mod tallies;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,17 +13,21 @@ use crate::clock::{Clock, Timestamp};
 use crate::config::Target;
 use crate::event::TargetName;
 use crate::lifecycle::{
-    DeadReason, Footing, MAX_WAIT_DEFAULT, Ordering, Outcome, Transition, before_attempt, decide,
+    DeadReason, Footing, MAX_WAIT_DEFAULT, Ordering, Outcome, State, Transition, before_attempt, decide,
 };
 use crate::shutdown::Shutdown;
 use crate::store::query::{Overview, TargetStatus};
 use crate::store::settling::settle;
-use crate::store::{ClaimScope, ClaimWanted, Lease, More, Settle, Store, StoreError, TargetChange};
+use crate::store::{ClaimScope, ClaimWanted, Lease, More, Settle, Store, StoreError, TargetChange, Ticked};
+use crate::telemetry::feed::News;
+use crate::telemetry::meters::TargetMeters;
 use crate::telemetry::{Telemetry, causes};
 
 use filling::Filling;
 
-/// Between two ticks: a third of the 15 s that a lease lasts.
+pub use tallies::hand_over;
+
+/// Between two ticks: a third of the 15 s that a lease lasts. Tallies go to the store at every one.
 const TICK_EVERY: Duration = Duration::from_secs(5);
 /// Ticks between two rounds where nothing was left to do: once a minute.
 const TICKS_A_ROUND: u32 = 12;
@@ -55,14 +60,10 @@ pub async fn run(deps: Deps, shutdown: Shutdown) {
             () = tokio::time::sleep(TICK_EVERY) => {}
         }
         match deps.store.tick().await {
-            Ok(ticked) => {
-                if ticked.taken_over > 0 {
-                    warn!(deliveries = ticked.taken_over, "upkeep.taken_over");
-                }
-                ticked.changes.iter().for_each(tell);
-            }
+            Ok(ticked) => ticked_over(&deps, &ticked),
             Err(error) => warn!(error = causes(&error), "upkeep.tick_failed"),
         }
+        hand_over(&*deps.store, &deps.telemetry.meters, deps.clock.now()).await;
         ticks_left -= 1;
         if ticks_left > 0 {
             continue;
@@ -81,6 +82,15 @@ pub async fn run(deps: Deps, shutdown: Shutdown) {
             }
         };
     }
+}
+
+fn ticked_over(deps: &Deps, ticked: &Ticked) {
+    deps.telemetry.meters.share(ticked.relays);
+    if ticked.taken_over > 0 {
+        deps.telemetry.meters.taken_over(ticked.taken_over);
+        warn!(deliveries = ticked.taken_over, "upkeep.taken_over");
+    }
+    ticked.changes.iter().for_each(tell);
 }
 
 /// Logs what has changed about a target in the store.
@@ -145,6 +155,7 @@ async fn end(
 ) -> Result<More, StoreError> {
     let mut ended: u64 = 0;
     let mut more = More::Ready;
+    let meters = deps.telemetry.meters.target(target);
     for _ in 0..STEPS_A_ROUND {
         if shutdown.stop.is_cancelled() {
             break; // before the claim: what is claimed is settled
@@ -165,7 +176,7 @@ async fn end(
         }
         for lease in claimed.leases {
             let transition = becomes(&lease);
-            ended += u64::from(matches!(transition, Transition::Die(_)));
+            ended += u64::from(told(deps, &meters, &lease, transition));
             settle(&*deps.store, Settle { lease, transition, attempt: None }, shutdown).await;
         }
     }
@@ -173,6 +184,38 @@ async fn end(
         warn!(%target, ended, reason = DeadReason::TooOld.as_str(), "upkeep.given_up");
     }
     Ok(more)
+}
+
+/// Counts and tells what becomes of a delivery that upkeep ends; whether it was given up. The log has one line for all of
+/// them together.
+fn told(deps: &Deps, meters: &TargetMeters, lease: &Lease, transition: Transition) -> bool {
+    let event = lease.event().ok();
+    let event_type = event.map(|event| &*event.event_type);
+    match transition {
+        Transition::Die(reason) => {
+            meters.ended(State::Dead.as_str(), event_type);
+            meters.died(reason.as_str());
+            deps.telemetry.feed.tell(|| News {
+                event_id: Some(lease.event_id().to_string()),
+                svix_id: event.map(|event| event.svix_id.to_string()),
+                source: event.map(|event| event.source.to_string()),
+                target: Some(lease.target().to_string()),
+                event_type: event_type.map(str::to_owned),
+                subject: event.and_then(|event| event.subject.clone()).map(String::from),
+                state: Some(State::Dead.as_str().to_owned()),
+                reason: Some(reason.as_str().to_owned()),
+                ..News::new("delivery.given_up", deps.clock.now())
+            });
+            true
+        }
+        Transition::Skip(_) => {
+            meters.ended(State::Skipped.as_str(), event_type);
+            false
+        }
+        Transition::Deliver | Transition::Wait { .. } | Transition::Return | Transition::Postpone { .. } => {
+            false
+        }
+    }
 }
 
 fn overdue(target: &Target, lease: &Lease, now: Timestamp) -> Transition {

@@ -52,9 +52,26 @@ impl<S: Sync> FromRequestParts<S> for Actor {
 /// # Errors
 /// The [`Problem`] to answer with.
 pub async fn check(
-    State(tokens): State<Arc<[AdminToken]>>, mut request: Request, next: Next,
+    State(tokens): State<Arc<[AdminToken]>>, request: Request, next: Next,
 ) -> Result<Response, Problem> {
-    match admit(&tokens, request.method(), request.headers()) {
+    let scope = needed(request.method());
+    checked(&tokens, scope, request, next).await
+}
+
+/// The same for `/metrics`, which any token opens.
+///
+/// # Errors
+/// The [`Problem`] to answer with.
+pub async fn check_scrape(
+    State(tokens): State<Arc<[AdminToken]>>, request: Request, next: Next,
+) -> Result<Response, Problem> {
+    checked(&tokens, Scope::Metrics, request, next).await
+}
+
+async fn checked(
+    tokens: &[AdminToken], scope: Scope, mut request: Request, next: Next,
+) -> Result<Response, Problem> {
+    match admit(tokens, scope, request.headers()) {
         Ok(actor) => {
             request.extensions_mut().insert(actor);
             Ok(next.run(request).await)
@@ -69,8 +86,7 @@ pub async fn check(
 }
 
 /// Who makes this request, where it may be made.
-fn admit<'a>(tokens: &'a [AdminToken], method: &Method, headers: &HeaderMap) -> Result<Actor, Problem> {
-    let scope = needed(method);
+fn admit<'a>(tokens: &'a [AdminToken], scope: Scope, headers: &HeaderMap) -> Result<Actor, Problem> {
     if tokens.is_empty() {
         let local = Actor { name: "local".into(), can: Scope::Write };
         return if is_local(headers) { Ok(local) } else { Err(Problem::NotLocal) };

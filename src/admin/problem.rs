@@ -92,7 +92,7 @@ impl Problem {
             Self::BadRequest(_) => "bad_request",
             Self::Unauthorized => "unauthorized",
             Self::Forbidden(Scope::Write) => "read_only",
-            Self::Forbidden(Scope::Read) => "forbidden",
+            Self::Forbidden(Scope::Read | Scope::Metrics) => "forbidden",
             Self::NotLocal => "not_local",
             Self::ForeignOrigin => "foreign_origin",
             Self::NotFound(_) => "not_found",
@@ -112,7 +112,9 @@ impl Problem {
             Self::Store(error) => return error.to_string(),
             Self::NotFound(message) | Self::Busy(_, message) => message,
             Self::Forbidden(Scope::Write) => "this token may only look; this takes one that can write",
-            Self::Forbidden(Scope::Read) => "this token may not look; this takes one that can read",
+            Self::Forbidden(Scope::Read | Scope::Metrics) => {
+                "this token may not look; this takes one that can read"
+            }
             Self::Unauthorized => "send Authorization: Bearer with an admin token",
             Self::NotLocal => "without admin.tokens only a loopback Host and no foreign Origin is answered",
             Self::ForeignOrigin => "a page of another site may not change anything here",

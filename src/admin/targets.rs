@@ -21,6 +21,7 @@ use crate::event::TargetName;
 use crate::lifecycle::breaker::{Phase, RECOVERY_SPREAD};
 use crate::store::query::{TargetOverview, TargetStatus};
 use crate::store::{Control, Controlled, PauseReason, Turn};
+use crate::telemetry::controls::{self, By, Closed};
 use crate::telemetry::tally::Counted;
 
 /// The answer where a path names a target that the store never heard of, or has forgotten.
@@ -163,7 +164,11 @@ async fn control(
     let deed = Deed { action, object: target.name.to_string(), detail };
     noted(deps, actor, deed, async {
         match (deps.store.control(&target.name, control).await?, control) {
-            (Controlled::Changed | Controlled::Unchanged, _) => Ok(StatusCode::NO_CONTENT),
+            (Controlled::Changed, _) => {
+                tell(deps, actor, target, control);
+                Ok(StatusCode::NO_CONTENT)
+            }
+            (Controlled::Unchanged, _) => Ok(StatusCode::NO_CONTENT),
             (Controlled::Refused, Control::Forget) => Err(configured()),
             (Controlled::Refused, Control::Turn { .. }) => Err(Problem::Conflict(
                 "changed_meanwhile",
@@ -173,4 +178,23 @@ async fn control(
         }
     })
     .await
+}
+
+/// Tells those who listen, as it is told when the relay itself does so.
+fn tell(deps: &Deps, actor: &Actor, target: &TargetOverview, control: Control) {
+    let (telemetry, at, by) = (&deps.telemetry, deps.clock.now(), By::Operator(actor.name()));
+    match control {
+        Control::Pause(_) => controls::paused(telemetry, at, &target.name, by),
+        Control::Resume => controls::resumed(telemetry, at, &target.name, by),
+        Control::Turn { .. } => {
+            let closed = match target.breaker.phase {
+                Phase::Open { since, failed_probes, .. } => {
+                    Closed { open_for: Some(at.since(since)), failed_probes: Some(failed_probes) }
+                }
+                Phase::Closed { .. } => Closed::default(),
+            };
+            controls::breaker_closed(telemetry, at, &target.name, by, closed);
+        }
+        Control::Forget => {}
+    }
 }

@@ -3,6 +3,7 @@
 
 pub mod delivery;
 pub mod event;
+pub mod health;
 pub mod job;
 pub mod ledger;
 pub mod target;

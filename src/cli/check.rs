@@ -83,8 +83,10 @@ fn target_facts(target: &Target) -> String {
     let port = target.url.port().map(|port| format!(":{port}")).unwrap_or_default();
     let types = match &target.events {
         TypeFilter::All => "all types".to_owned(),
-        TypeFilter::Some(set) if set.len() == 1 => "1 pattern of types".to_owned(),
-        TypeFilter::Some(set) => format!("{} patterns of types", set.len()),
+        TypeFilter::Some(some) => match some.texts() {
+            [_] => "1 pattern of types".to_owned(),
+            texts => format!("{} patterns of types", texts.len()),
+        },
     };
     let sources = match target.sources.as_slice() {
         [] => "all sources".to_owned(),
@@ -112,6 +114,7 @@ fn admin_facts(config: &Config) -> String {
         .iter()
         .map(|token| {
             let can = match token.can {
+                Scope::Metrics => "metrics",
                 Scope::Read => "read",
                 Scope::Write => "write",
             };

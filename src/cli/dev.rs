@@ -62,7 +62,7 @@ pub struct Args {
 /// [`Misuse`] where the arguments make no configuration; anything else where the relay, the receiver or the temporary
 /// folder cannot be made.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    telemetry::init(None, if args.verbose { Level::INFO } else { Level::ERROR })
+    let log = telemetry::init(None, if args.verbose { Level::INFO } else { Level::ERROR })
         .context("cannot set up the log")?;
     let mut signals = super::run::Signals::new()?;
     let secret = match &args.secret {
@@ -82,7 +82,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let store = store_section(args.store.as_deref(), &folder.path().join("relay.db"))?;
     let text = configuration(&args, &secret, &forward, &store);
     let (config, _) = config::load(&text, "dev", &|_| None).map_err(Misuse::Arguments)?;
-    let options = Options { memory: Memory::Allowed, clock: Clock::system() };
+    let options = Options { memory: Memory::Allowed, clock: Clock::system(), log };
     let note = store_note(&config.store);
     let running = app::start(config, options).await?;
     introduce(&args, &running, &forward, &note);

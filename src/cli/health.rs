@@ -47,7 +47,7 @@ struct Details {
     started_at: String,
     state: String,
     reasons: Vec<Reason>,
-    durability: String,
+    durability: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -111,7 +111,7 @@ fn story(details: Details) -> String {
         clean(&details.state),
         clean(&details.version),
         moment::relative(started, now),
-        clean(&details.durability),
+        clean(details.durability.as_deref().unwrap_or("unknown")),
         clean(&details.fingerprint)
     );
     for reason in &details.reasons {

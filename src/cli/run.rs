@@ -27,10 +27,10 @@ pub struct Args {
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let (config, warnings) = given::load(args.config.as_deref())?;
     given::tell(&warnings);
-    telemetry::init(config.log.format, config.log.level).context("cannot set up the log")?;
+    let log = telemetry::init(config.log.format, config.log.level).context("cannot set up the log")?;
     // Before the start, so that no signal is missed.
     let mut signals = Signals::new()?;
-    let mut running = app::start(config.clone(), Options::default()).await?;
+    let mut running = app::start(config.clone(), Options { log, ..Options::default() }).await?;
     announce(&config, &running);
     let flow_failed = tokio::select! {
         name = signals.next() => { info!(signal = name, "stopping"); false }

@@ -13,14 +13,12 @@ mod target;
 use std::ops::Range;
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
-
 use super::keys::{self, Kind, Section};
 use super::mistakes::{Findings, Mistakes, Page, Warning};
 use super::raw::{self, Node, Value};
 use super::read::{self, Fields};
 use super::vars::{self, Env};
-use super::{Config, TypeFilter, redact, values};
+use super::{Config, TypeFilter, fingerprint, redact, values};
 use crate::event::catalog::{KNOWN_TYPES, UNKNOWN_TYPE};
 
 /// Reads the configuration `text`, which is called `name` in mistakes. Variables are looked up in `env`.
@@ -53,7 +51,7 @@ pub fn load(text: &str, name: &str, env: &Env<'_>) -> Result<(Config, Vec<Warnin
     }
     vars::fill(&mut document.root, text, env, &mut findings);
     let mut config = read_top(&document.root, &mut findings);
-    config.fingerprint = fingerprint(text, &document.root);
+    config.fingerprint = fingerprint::of(&config);
     findings.conclude(&page, config)
 }
 
@@ -140,25 +138,4 @@ fn patterns(fields: &Fields<'_>, name: &str, findings: &mut Findings) -> Option<
         patterns.push(pattern);
     }
     Some(values::filter(&patterns))
-}
-
-/// Tells which configuration runs: the first 12 hex digits of a SHA-256 over the text and every value filled into it.
-fn fingerprint(text: &str, root: &Node) -> String {
-    let mut hash = Sha256::new();
-    hash.update(text.as_bytes());
-    hash_filled(root, &mut hash);
-    hash.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn hash_filled(node: &Node, hash: &mut Sha256) {
-    match &node.value {
-        Value::Filled(text) => {
-            // With its length, so that no two lists of values read alike.
-            hash.update((text.len() as u64).to_be_bytes());
-            hash.update(text.as_bytes());
-        }
-        Value::Null | Value::Scalar(_) | Value::Unfilled => {}
-        Value::Sequence(nodes) => nodes.iter().for_each(|inner| hash_filled(inner, hash)),
-        Value::Mapping(entries) => entries.iter().for_each(|entry| hash_filled(&entry.node, hash)),
-    }
 }

@@ -13,7 +13,7 @@ use url::Url;
 
 use super::keys::{show, show_size};
 use super::redis_url::BadRedisUrl;
-use super::{StoreUrl, TypeFilter};
+use super::{Patterns, StoreUrl, TypeFilter};
 use crate::event::TargetName;
 
 /// The longest event type pattern, in characters; Clerk's longest type has 31.
@@ -283,7 +283,7 @@ pub fn filter(patterns: &[String]) -> TypeFilter {
         set.add(glob.expect("letters, digits, `_`, `-`, `/` and single `*` are a valid glob"));
     }
     let set: GlobSet = set.build().expect("valid globs of bounded length make a set");
-    TypeFilter::Some(set)
+    TypeFilter::Some(Patterns { texts: patterns.to_vec(), set })
 }
 
 /// Text that is not blank.

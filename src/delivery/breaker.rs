@@ -17,6 +17,7 @@ use crate::lifecycle::breaker::{
 use crate::lifecycle::{Footing, Outcome};
 use crate::store::{Claimed, Control, Controlled, Turn};
 use crate::telemetry::causes;
+use crate::telemetry::controls::{self, By, Closed, Opened};
 
 /// Beyond the time that a probe may take, this long is left for telling the store what came of it.
 const PROBE_MARGIN: Duration = Duration::from_secs(5);
@@ -193,9 +194,15 @@ async fn regular(shared: &Shared, policy: &BreakerPolicy, stand: Stand, outcome:
     // Already now, so that no further attempt begins while the store is told. Where it says no, the next claim does too.
     shared.breaker.turned(stand.revision, to);
     if turn(shared, stand.revision, to).await == Turned::Yes {
-        let (status, error) = (attempt.status, attempt.error.map(ErrorClass::as_str));
-        warn!(target = %shared.deps.target.name, reason = trip.as_str(), failures, status, error,
-            next_probe_ms = probe_after.as_millis() as u64, "target.breaker_opened");
+        let opened = Opened {
+            reason: trip.as_str(),
+            failures,
+            status: attempt.status,
+            error: attempt.error.map(ErrorClass::as_str),
+            next_probe: probe_after,
+        };
+        let deps = &shared.deps;
+        controls::breaker_opened(&deps.telemetry, deps.clock.now(), &deps.target.name, opened);
     }
 }
 
@@ -210,8 +217,8 @@ async fn probed(shared: &Shared, policy: &BreakerPolicy, stand: Stand, outcome: 
         Outcome::Delivered => {
             let to = Turn::Close { spread: RECOVERY_SPREAD };
             if turn(shared, stand.revision, to).await == Turned::Yes {
-                let open_ms = known.map(|known| known.now().since(since).as_millis() as u64);
-                info!(%target, open_ms, failed_probes, "target.breaker_closed");
+                let open_for = known.map(|known| known.now().since(since));
+                closed(shared, "probed", Closed { open_for, failed_probes: Some(failed_probes) });
             }
         }
         Outcome::Gone => untold(shared, stand).await, // the target is paused; once resumed it is probed
@@ -228,7 +235,7 @@ async fn probed(shared: &Shared, policy: &BreakerPolicy, stand: Stand, outcome: 
             if turn(shared, stand.revision, Turn::Open { probe_after }).await == Turned::Yes {
                 let (status, error) = (attempt.status, attempt.error.map(ErrorClass::as_str));
                 info!(%target, failed_probes, status, error, next_probe_ms = probe_after.as_millis() as u64,
-                    "target.breaker_probed");
+                    "breaker.probed");
             }
         }
     }
@@ -248,9 +255,14 @@ pub(super) async fn close_where_off(shared: &Shared, claimed: &Claimed) {
     if target.breaker.is_none() && is_open {
         let to = Turn::Close { spread: RECOVERY_SPREAD };
         if turn(shared, claimed.breaker.revision, to).await == Turned::Yes {
-            info!(target = %target.name, reason = "off", "target.breaker_closed");
+            closed(shared, "off", Closed::default());
         }
     }
+}
+
+fn closed(shared: &Shared, reason: &'static str, how: Closed) {
+    let deps = &shared.deps;
+    controls::breaker_closed(&deps.telemetry, deps.clock.now(), &deps.target.name, By::Relay(reason), how);
 }
 
 /// Whether we turned it.
@@ -269,11 +281,11 @@ async fn turn(shared: &Shared, from: u64, to: Turn) -> Turned {
             Turned::Yes
         }
         Ok(Controlled::Unchanged | Controlled::Refused) => {
-            debug!(%target, from, "target.breaker_turned_elsewhere");
+            debug!(%target, from, "breaker.turned_elsewhere");
             Turned::No
         }
         Err(error) => {
-            warn!(%target, error = causes(&error), "target.breaker_turn_failed");
+            warn!(%target, error = causes(&error), "breaker.turn_failed");
             Turned::No
         }
     }

@@ -10,7 +10,7 @@ use tracing::{error, warn};
 
 use super::breaker::{self, Stand};
 use super::send::{self, Sent};
-use super::{Deps, Shared, log};
+use super::{Deps, Shared, tell};
 use crate::clock::Timestamp;
 use crate::event::Event;
 use crate::lifecycle::attempt::{Attempt, ErrorClass, ReplyRead};
@@ -18,6 +18,7 @@ use crate::lifecycle::{Outcome, Transition, before_attempt, decide};
 use crate::store::settling::settle;
 use crate::store::{Control, Controlled, Lease, PauseReason, Settle};
 use crate::telemetry::causes;
+use crate::telemetry::controls::{self, By};
 
 /// What a delivery came to.
 struct Made {
@@ -44,7 +45,7 @@ pub(super) async fn deliver(shared: &Shared, lease: Lease, given: Stand) -> Tran
     }
     breaker::note(shared, stand, outcome, attempt.as_ref()).await;
     let transition = decide(lease.progress(), outcome, stand.footing, &deps.target.policy, deps.clock.now());
-    log::ended(&deps.target, &lease, attempt.as_ref(), transition);
+    tell::ended(shared, &lease, attempt.as_ref(), transition);
     settle(&*deps.store, Settle { lease, transition, attempt }, shutdown).await;
     transition
 }
@@ -113,7 +114,8 @@ async fn pause_gone(shared: &Shared) {
     let target = &shared.deps.target.name;
     match shared.deps.store.control(target, Control::Pause(PauseReason::Gone)).await {
         Ok(Controlled::Changed) => {
-            error!(%target, reason = "gone", "target.paused: it answered 410; resume it when it takes events again");
+            let by = By::Relay(PauseReason::Gone.as_str());
+            controls::paused(&shared.deps.telemetry, shared.deps.clock.now(), target, by);
         }
         Ok(Controlled::Unchanged | Controlled::Refused) => {}
         Err(error) => error!(%target, error = causes(&error), "target.pause_failed after 410"),

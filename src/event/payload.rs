@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde_json::Value;
 
+use super::redaction::redact_json;
+
 /// The longest condition, in characters.
 const CONDITION_CHARS_MAX: usize = 500;
 
@@ -43,12 +45,15 @@ impl FromStr for PayloadMatch {
 }
 
 impl PayloadMatch {
-    /// Whether `body` is JSON that fulfils the condition.
+    /// Whether `body` is JSON that fulfils the condition with what of it may be seen: else whoever may look, but not see
+    /// a one-time code, could find it out by asking for one after the other.
     pub fn matches(&self, body: &[u8]) -> bool {
         if !self.may_match(body) {
             return false;
         }
         let Ok(payload) = serde_json::from_slice::<Value>(body) else { return false };
+        let event_type = payload["type"].as_str().unwrap_or_default().to_owned();
+        let payload = redact_json(&event_type, payload);
         match &self.path {
             Some(path) => self.at(&payload, path),
             None => self.anywhere(&payload),
@@ -145,6 +150,17 @@ mod tests {
         }
         for body in ["no JSON, jane@example.com", r#"["jane@example.com.au"]"#, ""] {
             assert!(!"jane@example.com".parse::<PayloadMatch>().unwrap().matches(body.as_bytes()), "{body}");
+        }
+    }
+
+    #[test]
+    fn what_may_not_be_seen_is_not_found() {
+        let body = br#"{"type":"sms.created","data":{"user_id":"user_1","to_phone_number":"+15550100",
+            "message":"218804 is your code","data":{"otp_code":"218804"}}}"#;
+        let finds = |condition: &str| condition.parse::<PayloadMatch>().unwrap().matches(body);
+        assert!(finds("user_1") && finds("/data/to_phone_number=+15550100"));
+        for condition in ["218804", "/data/data/otp_code=218804", "218804 is your code"] {
+            assert!(!finds(condition), "{condition}");
         }
     }
 

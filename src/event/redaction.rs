@@ -71,9 +71,14 @@ impl Keep {
 /// The payload of an event of this type without its secrets.
 pub fn redact(event_type: &str, body: &[u8]) -> Redacted {
     match serde_json::from_slice(body) {
-        Ok(payload) => Redacted::Json(Redaction::new(Keep::of(event_type)).of(payload)),
+        Ok(payload) => Redacted::Json(redact_json(event_type, payload)),
         Err(_) => Redacted::NotJson,
     }
+}
+
+/// The same of a payload that was read already.
+pub fn redact_json(event_type: &str, payload: Value) -> Value {
+    Redaction::new(Keep::of(event_type)).of(payload)
 }
 
 /// The start of the reply that an app gave to an event of this type: apps repeat what they were sent. `body` is the

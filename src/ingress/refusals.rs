@@ -3,17 +3,16 @@
 //! not fit is counted and lost. A refusal is advice, not an event.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::report::Counts;
 use crate::backoff::{RetryPolicy, delay};
 use crate::shutdown::Shutdown;
 use crate::store::ledger::{Refusal, RefusalQuery};
 use crate::store::{Store, StoreError};
+use crate::telemetry::meters::Meters;
 
 /// Refusals between two looks of the loop: a second of a flood that is already cut to what can be read.
 const CHANNEL_MAX: usize = 1024;
@@ -40,15 +39,15 @@ pub(super) fn channel() -> (Sender, Inbox) {
 
 impl Sender {
     /// Leaves a refusal, or counts it where there is no room.
-    pub(super) fn leave(&self, refusal: Refusal, counts: &Counts) {
+    pub(super) fn leave(&self, refusal: Refusal, meters: &Meters) {
         if self.0.try_send(refusal).is_err() {
-            counts.refusals_lost.fetch_add(1, Ordering::Relaxed);
+            meters.refusals_lost(1);
         }
     }
 }
 
 /// Hands refusals to the store until every near end is gone, then hands over the rest, unless `abort` is said.
-pub(super) async fn run(inbox: Inbox, store: Arc<dyn Store>, counts: Arc<Counts>, shutdown: Shutdown) {
+pub(super) async fn run(inbox: Inbox, store: Arc<dyn Store>, meters: Arc<Meters>, shutdown: Shutdown) {
     let Inbox(mut inbox) = inbox;
     let mut held = Vec::new();
     let mut next = Instant::now();
@@ -61,7 +60,7 @@ pub(super) async fn run(inbox: Inbox, store: Arc<dyn Store>, counts: Arc<Counts>
                 }
                 let surplus = held.len().saturating_sub(HELD_MAX);
                 held.drain(..surplus);
-                counts.refusals_lost.fetch_add(surplus as u64, Ordering::Relaxed);
+                meters.refusals_lost(surplus as u64);
             }
             () = sleep_until(next), if !held.is_empty() => {
                 let pause = match run_once(&*store, &mut held).await {

@@ -1,7 +1,6 @@
-//! What ingress tells about each decision: one log line, its counts, and for a refusal an entry in the kept list.
+//! What ingress tells about each decision: one log line, its counts, one piece of news, and for a refusal an entry in
+//! the kept list.
 
-use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hyper::header::USER_AGENT;
@@ -13,44 +12,13 @@ use crate::clock::Clock;
 use crate::config::Target;
 use crate::event::{Event, EventId, Subject};
 use crate::store::ledger::Refusal;
+use crate::telemetry::Telemetry;
+use crate::telemetry::feed::News;
 
 /// Lines about refusals per second: a flood of forged requests must not fill the log's disk.
 const REFUSED_LINES_MAX: u32 = 50;
 /// The longest foreign text kept with a refusal, in characters.
 const KEPT_CHARS_MAX: usize = 128;
-
-/// What ingress counts. Each grows from 0 and never falls.
-#[derive(Debug, Default)]
-pub struct Counts {
-    /// Events stored.
-    pub received: AtomicU64,
-    /// Known events that came again.
-    pub duplicates: AtomicU64,
-    /// Events answered 2xx and not stored, by a source's `drop`.
-    pub dropped: AtomicU64,
-    /// Of those stored: events that no target wants.
-    pub unwanted: AtomicU64,
-    /// Requests on a source's path that were not answered 2xx.
-    pub refused: AtomicU64,
-    /// Of those: requests that could not be kept in the list of refusals.
-    pub refusals_lost: AtomicU64,
-}
-
-impl fmt::Display for Counts {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        write!(
-            f,
-            "received {} duplicates {} dropped {} unwanted {} refused {} refusals_lost {}",
-            of(&self.received),
-            of(&self.duplicates),
-            of(&self.dropped),
-            of(&self.unwanted),
-            of(&self.refused),
-            of(&self.refusals_lost)
-        )
-    }
-}
 
 /// Whether any target wants an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +29,7 @@ enum Demand {
 
 pub(super) struct Report {
     targets: Vec<Arc<Target>>,
-    counts: Arc<Counts>,
+    telemetry: Telemetry,
     clock: Clock,
     refusals: refusals::Sender,
     lines: Mutex<Lines>,
@@ -69,44 +37,65 @@ pub(super) struct Report {
 
 impl Report {
     pub(super) fn new(
-        targets: Vec<Arc<Target>>, counts: Arc<Counts>, clock: Clock, refusals: refusals::Sender,
+        targets: Vec<Arc<Target>>, telemetry: Telemetry, clock: Clock, refusals: refusals::Sender,
     ) -> Self {
-        Self { targets, counts, clock, refusals, lines: Mutex::new(Lines::new(Instant::now())) }
+        Self { targets, telemetry, clock, refusals, lines: Mutex::new(Lines::new(Instant::now())) }
     }
 
     /// An event that was answered 2xx.
     pub(super) fn accepted(&self, call: &Call<'_>, accepted: &Accepted) {
         let event = &accepted.event;
         match accepted.kept {
-            Kept::New(id) => {
-                add(&self.counts.received);
-                let demand = self.demand(event);
-                if demand == Demand::Unwanted {
-                    add(&self.counts.unwanted);
-                }
-                log_received(call, event, id, demand, None);
-            }
-            Kept::Before(repeated) => {
-                add(&self.counts.duplicates);
-                log_received(call, event, repeated.id, self.demand(event), Some(repeated));
-            }
-            Kept::Dropped => {
-                add(&self.counts.dropped);
-                tracing::info!(
-                    source = call.source.name.as_str(),
-                    svix_id = &*event.svix_id,
-                    "type" = &*event.event_type,
-                    bytes = event.body.len(),
-                    took_ms = took_ms(call),
-                    "event.dropped"
-                );
-            }
+            Kept::New(id) => self.received(call, event, id),
+            Kept::Before(repeated) => self.repeated(call, event, repeated),
+            Kept::Dropped => dropped(call, event),
         }
+    }
+
+    fn received(&self, call: &Call<'_>, event: &Event, id: EventId) {
+        let (demand, took) = (self.demand(event), took(call));
+        call.meters.received(&event.event_type, event.received_at, took);
+        if demand == Demand::Unwanted {
+            call.meters.unwanted();
+        }
+        tracing::info!(
+            event_id = %id,
+            source = event.source.as_str(),
+            svix_id = &*event.svix_id,
+            "type" = &*event.event_type,
+            subject = event.subject.as_ref().map(Subject::as_str),
+            bytes = event.body.len(),
+            late_ms = late_ms(event),
+            secret = %event.secret_id,
+            unwanted = demand == Demand::Unwanted,
+            took_ms = ms(took),
+            "event.received"
+        );
+        self.telemetry.feed.tell(|| news("event.received", event, id, took));
+    }
+
+    fn repeated(&self, call: &Call<'_>, event: &Event, Repeated { id, rearmed }: Repeated) {
+        let took = took(call);
+        call.meters.duplicate(event.received_at, took);
+        tracing::info!(
+            event_id = %id,
+            source = event.source.as_str(),
+            svix_id = &*event.svix_id,
+            "type" = &*event.event_type,
+            subject = event.subject.as_ref().map(Subject::as_str),
+            bytes = event.body.len(),
+            late_ms = late_ms(event),
+            secret = %event.secret_id,
+            rearmed,
+            took_ms = ms(took),
+            "event.duplicate"
+        );
+        self.telemetry.feed.tell(|| news("event.duplicate", event, id, took));
     }
 
     /// A request that was not answered 2xx.
     pub(super) fn refused(&self, call: &Call<'_>, refused: &Refused) {
-        add(&self.counts.refused);
+        call.meters.refused(refused.code());
         let refusal = Refusal {
             at: self.clock.now(),
             source: Some(call.source.name.clone()),
@@ -119,7 +108,15 @@ impl Report {
             body_bytes: call.body_bytes,
         };
         self.log_refused(call, &refusal);
-        self.refusals.leave(refusal, &self.counts);
+        self.telemetry.feed.tell(|| News {
+            source: Some(call.source.name.to_string()),
+            svix_id: refusal.svix_id.clone(),
+            reason: Some(refusal.code.clone()),
+            status: Some(refusal.status),
+            took_ms: Some(ms(took(call))),
+            ..News::new("event.refused", refusal.at)
+        });
+        self.refusals.leave(refusal, &self.telemetry.meters);
     }
 
     fn demand(&self, event: &Event) -> Demand {
@@ -143,41 +140,52 @@ impl Report {
             remote = refusal.remote,
             svix_id = refusal.svix_id,
             bytes = refusal.body_bytes,
-            took_ms = took_ms(call),
+            took_ms = ms(took(call)),
             "event.refused"
         );
     }
 }
 
-fn log_received(call: &Call<'_>, event: &Event, id: EventId, demand: Demand, repeated: Option<Repeated>) {
+fn dropped(call: &Call<'_>, event: &Event) {
+    call.meters.dropped(event.received_at);
     tracing::info!(
-        event_id = %id,
-        source = event.source.as_str(),
+        source = call.source.name.as_str(),
         svix_id = &*event.svix_id,
         "type" = &*event.event_type,
-        subject = event.subject.as_ref().map(Subject::as_str),
         bytes = event.body.len(),
-        late_ms = event.received_at.since(event.born_at()).as_millis() as u64,
-        secret = %event.secret_id,
-        duplicate = repeated.is_some(),
-        rearmed = repeated.and_then(|repeated| repeated.rearmed),
-        unwanted = demand == Demand::Unwanted,
-        took_ms = took_ms(call),
-        "event.received"
+        took_ms = ms(took(call)),
+        "event.dropped"
     );
 }
 
-fn took_ms(call: &Call<'_>) -> u64 {
-    call.arrival.started.elapsed().as_millis() as u64
+fn news(name: &str, event: &Event, id: EventId, took: Duration) -> News {
+    News {
+        event_id: Some(id.to_string()),
+        svix_id: Some(event.svix_id.to_string()),
+        source: Some(event.source.to_string()),
+        event_type: Some(event.event_type.to_string()),
+        subject: event.subject.as_ref().map(|subject| subject.as_str().to_owned()),
+        took_ms: Some(ms(took)),
+        ..News::new(name, event.received_at)
+    }
+}
+
+fn late_ms(event: &Event) -> u64 {
+    ms(event.received_at.since(event.born_at()))
+}
+
+/// Since the request's first byte.
+fn took(call: &Call<'_>) -> Duration {
+    call.arrival.started.elapsed()
+}
+
+fn ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn header(call: &Call<'_>, name: &str) -> Option<String> {
     let text = call.head.headers.get(name)?.to_str().ok()?;
     Some(text.chars().take(KEPT_CHARS_MAX).collect())
-}
-
-fn add(count: &AtomicU64) {
-    count.fetch_add(1, Ordering::Relaxed);
 }
 
 /// How many lines about refusals the present second still has room for.

@@ -379,6 +379,9 @@ pub enum Durability {
 }
 
 impl Durability {
+    /// Every degree.
+    pub const ALL: [Self; 5] = [Self::Proven, Self::Overlay, Self::Memory, Self::Declared, Self::Relaxed];
+
     /// The word for it in JSON, logs and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -27,6 +27,7 @@ mod listed;
 mod lists;
 mod look;
 mod memo;
+mod news;
 mod overview;
 mod record;
 mod redrive;
@@ -186,6 +187,8 @@ async fn open_with(options: Options, keys: Keys) -> Result<(RedisStore, Closed),
     tasks.spawn(leases::keep(Arc::clone(&core), Arc::clone(&ticks), stop.clone()));
     tasks.spawn(bell::listen(Arc::clone(&core), stop.clone()));
     tasks.spawn(bell::look(Arc::clone(&core), stop.clone()));
+    tasks.spawn(news::hear(Arc::clone(&core), options.feed.clone(), stop.clone()));
+    tasks.spawn(news::tell(Arc::clone(&core), options.feed.clone(), stop.clone()));
     let keeper = Arc::clone(&core);
     let ingests =
         Batcher::start(&tasks, ingest::BOUNDS, move |batch| ingest::keep(Arc::clone(&keeper), batch));

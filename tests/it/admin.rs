@@ -10,6 +10,7 @@ mod jobs;
 mod lists;
 mod openapi;
 mod refusing;
+mod running;
 mod secrets;
 mod targets;
 

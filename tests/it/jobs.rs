@@ -11,10 +11,10 @@ use clerk_relay::lifecycle::State;
 use clerk_relay::shutdown::Shutdown;
 use clerk_relay::store::job::asking::{Cancelled, JobBell, Started, cancel, ended, find, start};
 use clerk_relay::store::job::{Job, JobAction, JobSpec, JobState};
-use clerk_relay::store::query::{DeliveryQuery, DeliveryView, Mode, Page};
+use clerk_relay::store::query::{DeliveryQuery, DeliveryView, Mode, Page, Redrive, RedriveAction};
 use futures_util::future::join_all;
 
-use crate::contract::harness::{DAY, Kind, Lab, MINUTE, OnRedis, OnSqlite, name};
+use crate::contract::harness::{self, DAY, Kind, Lab, MINUTE, OnRedis, OnSqlite, name};
 
 /// Makes a test of each claim for each store.
 macro_rules! on_both {
@@ -37,7 +37,10 @@ on_both! {
     a_job_is_held_by_one_relay_at_a_time
     of_many_relays_one_takes_a_job
     another_relay_goes_on_where_one_died
+    a_step_that_was_not_written_down_moves_nothing_twice
+    what_changed_later_is_left_alone
     jobs_take_turns
+    a_dry_run_counts_and_changes_nothing
     a_discard_and_a_replay_are_jobs_too
     a_job_begins_at_the_ring_and_is_let_go_at_a_stop
 }
@@ -212,21 +215,62 @@ async fn another_relay_goes_on_where_one_died(kind: &dyn Kind) {
     assert_eq!(again, added, "each once");
 }
 
+async fn a_step_that_was_not_written_down_moves_nothing_twice(kind: &dyn Kind) {
+    let (lab, _) = with_dead(kind, 25).await;
+    let asked = asked(&lab, spec(JobAction::Retry, 0)).await;
+    // What a relay does before it dies: a step, and then nothing.
+    let query = asked.spec.query.clone();
+    let as_of = Some(asked.created_at);
+    let step = Redrive { query, as_of, max: 10, ..harness::redrive(RedriveAction::Retry) };
+    assert_eq!(lab.redrive(step).await.moved, 10);
+    die_all(&lab).await;
+    let ended = to_its_end(&lab, &relay(&lab), asked.id).await;
+    assert_eq!(ended.moved, 15, "the ten are dead again, but since");
+    assert_eq!(deliveries(&lab, State::Dead).await.len(), 10);
+}
+
+async fn what_changed_later_is_left_alone(kind: &dyn Kind) {
+    let (lab, _) = with_dead(kind, 5).await;
+    let id = asked(&lab, spec(JobAction::Retry, 0)).await.id;
+    lab.add_many(3).await;
+    die_all(&lab).await;
+    assert_eq!(to_its_end(&lab, &relay(&lab), id).await.moved, 5);
+    assert_eq!(deliveries(&lab, State::Dead).await.len(), 3);
+}
+
 async fn jobs_take_turns(kind: &dyn Kind) {
-    let (lab, _) = with_dead(kind, 8).await;
-    let of_type = |event_type: &str| {
+    const TYPES: [&str; 2] = ["user.created", "user.updated"];
+    let lab = Lab::with_targets(kind, &["app"]).await;
+    for number in 0..8 {
+        lab.add(TYPES[number % 2], "user_1").await;
+    }
+    die_all(&lab).await;
+    lab.clock.advance(MINUTE);
+    let mut ids = Vec::new();
+    for event_type in TYPES {
         let mut spec = spec(JobAction::Retry, 2);
         spec.query.event_type = Some(event_type.to_owned());
-        spec
-    };
-    let one = asked(&lab, of_type("user.updated")).await.id;
-    let other = asked(&lab, JobSpec { action: JobAction::Discard, ..of_type("user.updated") }).await.id;
+        ids.push(asked(&lab, spec).await.id);
+    }
     let relay = relay(&lab);
-    round(&relay).await;
-    assert_eq!((job(&lab, one).await.moved, job(&lab, other).await.moved), (2, 2));
-    lab.clock.advance(SECOND);
-    round(&relay).await;
-    assert_eq!(job(&lab, one).await.moved + job(&lab, other).await.moved, 8);
+    for moved in [2, 4] {
+        round(&relay).await;
+        assert_eq!((job(&lab, ids[0]).await.moved, job(&lab, ids[1]).await.moved), (moved, moved));
+        lab.clock.advance(SECOND);
+    }
+}
+
+async fn a_dry_run_counts_and_changes_nothing(kind: &dyn Kind) {
+    let (lab, _) = with_dead(kind, 12).await;
+    let before = deliveries(&lab, State::Dead).await;
+    let dry = JobSpec { mode: Mode::Count, ..spec(JobAction::Retry, 1) };
+    let counted = asked(&lab, dry).await.id;
+    round(&relay(&lab)).await;
+    let counted = job(&lab, counted).await;
+    assert_eq!((counted.moved, counted.state), (12, JobState::Done), "a count is not held to a rate");
+    assert_eq!(deliveries(&lab, State::Dead).await, before);
+    let id = asked(&lab, spec(JobAction::Retry, 0)).await.id;
+    assert_eq!(to_its_end(&lab, &relay(&lab), id).await.moved, counted.moved);
 }
 
 async fn a_discard_and_a_replay_are_jobs_too(kind: &dyn Kind) {

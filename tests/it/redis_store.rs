@@ -3,6 +3,7 @@
 
 mod costs;
 mod losses;
+mod news;
 mod order;
 mod places;
 mod relays;

@@ -72,3 +72,31 @@ async fn a_file_of_form_1_is_upgraded_and_keeps_its_contents() {
     let reached = event(&store, "msg_4").await.meta.id;
     assert_eq!(ids(&store.claim(wanted("app")).await.unwrap().leases), [reached]);
 }
+
+/// Tables and indexes, and the columns of each.
+fn form(folder: &TempDir) -> Vec<String> {
+    let conn = Connection::open(folder.path().join("relay.db")).unwrap();
+    let mut names = conn.prepare("SELECT type, name FROM sqlite_schema ORDER BY type, name").unwrap();
+    let names = names.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    let names: Vec<(String, String)> = names.collect::<rusqlite::Result<_>>().unwrap();
+    let columns = |(kind, name): (String, String)| {
+        let pragma = if kind == "index" { "index_info" } else { "table_info" };
+        let column = if kind == "index" { "name" } else { "name || ' ' || type || ' ' || \"notnull\"" };
+        let sql = format!("SELECT group_concat({column}, ', ') FROM pragma_{pragma}('{name}')");
+        let columns: Option<String> = conn.query_row(&sql, [], |row| row.get(0)).unwrap();
+        format!("{kind} {name}: {}", columns.unwrap_or_default())
+    };
+    names.into_iter().map(columns).collect()
+}
+
+#[tokio::test]
+async fn an_upgraded_file_has_the_form_of_a_new_one() {
+    let (old, new) = (file_of_form_1(), tempfile::tempdir().unwrap());
+    for folder in [&old, &new] {
+        let (store, closed) =
+            sqlite::open(harness::options(folder, Setup::default(), &Clock::system())).unwrap();
+        drop(store);
+        tokio::time::timeout(harness::MINUTE, closed.wait()).await.unwrap();
+    }
+    assert_eq!(form(&old), form(&new));
+}

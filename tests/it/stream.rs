@@ -7,7 +7,7 @@ use clerk_relay::admin::{self, Deps, Timing};
 use clerk_relay::clock::Timestamp;
 use clerk_relay::shutdown::Shutdown;
 use clerk_relay::store::job::asking::JobBell;
-use clerk_relay::store::readiness::Readiness;
+use clerk_relay::store::readiness::{Identity, Readiness};
 use clerk_relay::telemetry::Telemetry;
 use clerk_relay::telemetry::feed::{Feed, News};
 use serde_json::{Value, json};
@@ -43,11 +43,13 @@ impl Api {
     async fn with(timing: Timing) -> Self {
         let lab = Lab::with_targets(&OnSqlite, &["app"]).await;
         let (telemetry, shutdown) = (Telemetry::default(), Shutdown::new());
+        let identity =
+            Identity { version: "0", fingerprint: "000000000000".into(), started_at: lab.clock.now() };
         let deps = Deps {
             store: lab.store.clone(),
             clock: lab.clock.clone(),
             tokens: Arc::new([]),
-            readiness: Arc::new(Readiness::new(lab.store.clone(), CancellationToken::new())),
+            readiness: Arc::new(Readiness::new(lab.store.clone(), CancellationToken::new(), identity)),
             telemetry: telemetry.clone(),
             job_bell: JobBell::default(),
         };

@@ -155,6 +155,9 @@ impl ApiError {
             Self::Forbidden(told) if told.code == "read_only" => Some(format!(
                 "use a token that has `can: write` in `admin.tokens`, by --token-file or {VARIABLE_TOKEN}"
             )),
+            Self::Forbidden(told) if told.code == "forbidden" => Some(format!(
+                "use a token that has `can: read` or more in `admin.tokens`, by --token-file or {VARIABLE_TOKEN}"
+            )),
             Self::Conflict(told) if told.code == "already_ended" => Some("`--again` delivers it once more".to_owned()),
             Self::Forbidden(_) | Self::NotFound(_) | Self::Conflict(_) | Self::Refused(_) => None,
             Self::Away(_) => Some("`clerk-relay health` tells more; then try again".to_owned()),

@@ -2,8 +2,6 @@
 
 use std::ops::Range;
 
-use tracing::Level;
-
 use super::section;
 use crate::config::keys::Section;
 use crate::config::mistakes::Findings;
@@ -12,6 +10,7 @@ use crate::config::read::{self, Fields};
 use crate::config::values::{self, BadValue, TOKEN_CHARS_MIN};
 use crate::config::{Admin, AdminToken, Limits, Log, LogFormat, Scope};
 use crate::secret::{AdminSecret, TokenDigest};
+use crate::telemetry::level;
 
 pub(super) fn admin(top: &Fields<'_>, findings: &mut Findings) -> Admin {
     let fields = section(top, "admin", Section::Admin, findings);
@@ -66,6 +65,7 @@ fn read_token(fields: &Fields<'_>, findings: &mut Findings) -> Option<AdminToken
     // Tokens are named by the rule of targets: both become labels.
     let name = fields.optional("name", findings, values::name);
     let can = fields.value("can", findings, |text| match text {
+        "metrics" => Ok(Scope::Metrics),
         "read" => Ok(Scope::Read),
         "write" => Ok(Scope::Write),
         _ => Err(BadValue::NotAChoice),
@@ -112,14 +112,7 @@ pub(super) fn log(top: &Fields<'_>, findings: &mut Findings) -> Log {
         "json" => Ok(LogFormat::Json),
         _ => Err(BadValue::NotAChoice),
     });
-    let level = fields.value("level", findings, |text| match text {
-        "error" => Ok(Level::ERROR),
-        "warn" => Ok(Level::WARN),
-        "info" => Ok(Level::INFO),
-        "debug" => Ok(Level::DEBUG),
-        "trace" => Ok(Level::TRACE),
-        _ => Err(BadValue::NotAChoice),
-    });
+    let level = fields.value("level", findings, |text| level::parse(text).map_err(|_| BadValue::NotAChoice));
     Log { format, level }
 }
 

@@ -162,7 +162,7 @@ pub const KEYS: &[Key] = &[
         "${RELAY_ADMIN_TOKEN}"),
     key(Token, "sha256", Kind::TokenSha256, Told("use `token`"), "Its SHA-256, so that the file holds no secret.",
         "${RELAY_ADMIN_TOKEN_SHA256}"),
-    key(Token, "can", Kind::Choice(&["read", "write"]), Value("read"), "What it may do.", "write"),
+    key(Token, "can", Kind::Choice(&["metrics", "read", "write"]), Value("read"), "What it may do.", "write"),
 
     key(Log, "format", Kind::Choice(&["text", "json"]), Told("`text` on a terminal, else `json`"), "The form of a line.",
         "json"),

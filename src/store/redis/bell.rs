@@ -6,16 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use redis::Value;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::backoff::delay;
+use crate::store::StoreError;
 use crate::store::settling::STORE_RETRY;
 use crate::telemetry::causes;
 
 use super::core::Core;
 use super::link::{Lane, LinkError};
-use super::reply;
+use super::reply::{self, Odd};
 
 /// How long a message that was lost can delay anything.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -59,24 +61,43 @@ async fn hear_on(core: &Core, failures: &mut u32) -> Result<Infallible, LinkErro
     }
 }
 
+/// What a look sees.
+#[derive(Debug, PartialEq, Eq)]
+struct Seen {
+    /// Events ever added, and the revision of targets and controls.
+    work: [Option<Bytes>; 2],
+    /// How often other relays said that somebody listens there.
+    listened: u64,
+}
+
 /// Looks at the store once a second, and rings where something came or changed since; after the first look in any case,
-/// because an event may have come before it whose own ring was lost: one that we kept without hearing of it.
+/// because an event may have come before it whose own ring was lost: one that we kept without hearing of it. On the way it
+/// hears of those who listen elsewhere.
 pub async fn look(core: Arc<Core>, stop: CancellationToken) {
-    let mut seen: Option<Vec<Option<Bytes>>> = None;
+    let mut last: Option<Seen> = None;
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(LOOK_EVERY) => {}
         }
-        let mut command = redis::cmd("HMGET");
-        command.arg(core.keys.meta()).arg("added").arg("revision");
-        let Ok(found) = core.link.command(Lane::Admin, &command).await else { continue };
-        let found = reply::array(found, "counts")
-            .and_then(|found| found.into_iter().map(|value| reply::some_bytes(value, "a count")).collect());
-        let Ok(found) = found else { continue };
-        if seen.as_ref() != Some(&found) {
+        let Ok(seen) = look_once(&core).await else { continue };
+        if last.as_ref().is_none_or(|last| last.work != seen.work) {
             core.ring();
         }
-        seen = Some(found);
+        if last.is_some_and(|last| last.listened < seen.listened) {
+            core.audience.heard();
+        }
+        last = Some(seen);
     }
+}
+
+async fn look_once(core: &Core) -> Result<Seen, StoreError> {
+    const WHAT: &str = "counts";
+    let mut command = redis::cmd("HMGET");
+    command.arg(core.keys.meta()).arg("added").arg("revision").arg("listened");
+    let found = reply::array(core.link.command(Lane::Admin, &command).await?, WHAT)?;
+    let Ok([added, revision, listened]) = <[Value; 3]>::try_from(found) else { return Err(Odd(WHAT).into()) };
+    let listened = if listened == Value::Nil { 0 } else { reply::number(listened, WHAT)? };
+    let work = [reply::some_bytes(added, WHAT)?, reply::some_bytes(revision, WHAT)?];
+    Ok(Seen { work, listened: core.audience.others(listened) })
 }

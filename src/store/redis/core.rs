@@ -18,6 +18,7 @@ use super::fullness::Fullness;
 use super::held::Held;
 use super::keys::Keys;
 use super::link::{Link, LinkError};
+use super::news::Audience;
 use super::reply::{self, Odd};
 use super::scripts::Scripts;
 
@@ -39,6 +40,8 @@ pub struct Core {
     pub fullness: Fullness,
     /// Whether the server keeps what it answers.
     pub assurance: Assurance,
+    /// Whether anybody listens at other relays.
+    pub audience: Audience,
     /// What this relay declared last: declared again when the store has lost it, or others have changed.
     pub declared: Mutex<Declared>,
     /// Tells the flows of this process that there may be work; the other ends are those of [`super::Store::bell`].
@@ -164,6 +167,7 @@ impl Core {
             held: Held::default(),
             fullness: Fullness::new(options.size_max_bytes),
             assurance: Assurance::new(options.config.durability),
+            audience: Audience::default(),
             declared: Mutex::default(),
             bell: watch::Sender::new(0),
             lease: AtomicU32::new(0),

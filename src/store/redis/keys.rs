@@ -100,6 +100,11 @@ impl Keys {
         self.key("bell")
     }
 
+    /// Channel: what relays tell live, in batches, while somebody listens.
+    pub fn news(&self) -> Vec<u8> {
+        self.key("news")
+    }
+
     /// STRING: the event that a `svix-id` of a source was kept as, its secret and body hash.
     pub fn mark(&self, source: &SourceName, svix_id: &str) -> Vec<u8> {
         self.key(&format!("mark:{source}:{svix_id}"))

@@ -65,6 +65,8 @@ async fn the_relay_does_what_its_document_says(stage: Stage) {
         run.args(["--config-file", &file.display().to_string(), "run", &document]);
         run.args(["--header", &format!("Authorization: Bearer {WRITE}"), "--checks", "all"]);
         run.args(["--max-examples", CASES_MAX, "--seed", SEED, "--generation-database", "none"]);
+        // An answer without an end cannot be compared with anything; `stream.rs` tests it.
+        run.args(["--exclude-path", "/api/v1/stream"]);
         run.args(["--no-color", "--warnings", "off", "--request-timeout", "30"]);
         run.current_dir(file.parent().unwrap()).stdin(Stdio::null());
         run.output().unwrap_or_else(|error| {

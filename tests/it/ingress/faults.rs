@@ -11,7 +11,8 @@ use clerk_relay::signature::Verified;
 use clerk_relay::store::ledger::*;
 use clerk_relay::store::query::*;
 use clerk_relay::store::*;
-use clerk_relay::telemetry::tally::Tally;
+use clerk_relay::telemetry::tally::{Counter, Tally};
+use clerk_relay::upkeep;
 use tokio::sync::watch;
 
 use super::relay::{Relay, Setup};
@@ -92,6 +93,7 @@ impl Ledger for Faulty {
     }
 
     async fn stats(&self, query: StatsQuery) -> Result<Vec<Tally>, StoreError> {
+        self.before().await?;
         self.inner.stats(query).await
     }
 }
@@ -233,4 +235,31 @@ async fn refusals_outlast_a_store_that_was_away() {
     relay.faults.set(Fault::None);
     let refusals = relay.refusals(3).await;
     assert!(refusals.iter().all(|refusal| refusal.cause.contains("connection refused")), "{refusals:?}");
+}
+
+#[tokio::test]
+async fn tallies_that_the_store_does_not_take_are_handed_over_the_next_time() {
+    let relay = Relay::start(Setup::default()).await;
+    for id in ["msg_1", "msg_2", "msg_2"] {
+        assert_eq!(relay.ask(&relay.post(id, BODY)).await.status, 200);
+    }
+    let faulty = Faulty { inner: Arc::clone(&relay.store), faults: relay.faults.clone() };
+    let (meters, now) = (&relay.telemetry.meters, relay.clock.now());
+    let kept = async || {
+        let mut rows =
+            relay.store.stats(StatsQuery::Since(now.minus(Duration::from_secs(60)))).await.unwrap();
+        rows.sort_by_key(|row| row.counter);
+        rows.into_iter().map(|row| (row.counter, row.count)).collect::<Vec<_>>()
+    };
+    for fault in [Fault::Unavailable, Fault::Full] {
+        relay.faults.set(fault);
+        upkeep::hand_over(&faulty, meters, now).await;
+        assert_eq!(kept().await, []);
+    }
+    relay.faults.set(Fault::None);
+    assert_eq!(relay.ask(&relay.post("msg_3", BODY)).await.status, 200);
+    for _ in 0..2 {
+        upkeep::hand_over(&faulty, meters, now).await;
+        assert_eq!(kept().await, [(Counter::Received, 3), (Counter::Duplicates, 1)], "each is told once");
+    }
 }

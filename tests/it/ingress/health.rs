@@ -1,4 +1,6 @@
-//! The two health paths.
+//! The two health paths, and what stands behind them in detail.
+
+use clerk_relay::store::figures;
 
 use super::faults::Fault;
 use super::relay::{Relay, Setup};
@@ -43,4 +45,22 @@ async fn however_often_it_is_asked_the_store_is_asked_at_most_once_a_second() {
     assert_eq!(get(&relay, "/health/ready").await.0, 200);
     relay.faults.set(Fault::Panics); // whoever asks the store now gets a 500
     assert_eq!(get(&relay, "/health/ready").await.0, 200);
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_told_in_detail_with_a_reason_for_each() {
+    let relay = Relay::start(Setup::default()).await;
+    let metrics = async || relay.telemetry.meters.encode(&figures::of(&relay.readiness.health().await));
+    relay.faults.set(Fault::Unavailable);
+    assert_eq!(relay.ask(&relay.post("msg_1", "{}")).await.status, 503);
+    relay.leaving.cancel();
+    let health = relay.readiness.health().await;
+    let codes: Vec<&str> = health.reasons.iter().map(|reason| reason.code()).collect();
+    assert_eq!(codes, ["leaving", "ingest_failing", "store_unreachable"]);
+    assert!(health.reasons[1].message().contains("503"), "{health:?}");
+    assert_eq!((health.state(), health.overview.is_none()), ("down", true));
+    assert_eq!(health.identity.fingerprint, "000000000000");
+    let text = metrics().await;
+    assert!(text.contains("clerk_relay_store_up 0\n") && text.contains("clerk_relay_ready 0\n"), "{text}");
+    assert!(!text.contains("clerk_relay_store_bytes"), "what is not known is not shown as 0: {text}");
 }

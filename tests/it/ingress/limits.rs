@@ -1,6 +1,5 @@
 //! A number bounds everything that a sender can make the relay hold.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use clerk_relay::http::{Drained, HEAD_BYTES_MAX};
@@ -84,7 +83,7 @@ async fn a_sender_that_does_not_look_up_still_reads_its_413() {
     let mut client = relay.connect().await;
     let post = relay.post("msg_1", " ".repeat(1024 * 1024));
     client.send(&post.head()).await;
-    until("it is refused", || relay.counts.refused.load(Ordering::Relaxed) == 1).await;
+    until("it is refused", || relay.counts().refused == 1).await;
     for part in post.body.chunks(64 * 1024) {
         client.send(part).await; // a relay that had closed would reset the connection, and its answer with it
         tokio::time::sleep(Duration::from_millis(5)).await; // room for that reset

@@ -8,14 +8,15 @@ use clerk_relay::clock::Clock;
 use clerk_relay::config::{Limits, OnReplay, Source, Target, TypeFilter};
 use clerk_relay::event::Event;
 use clerk_relay::http::Drained;
-use clerk_relay::ingress::{self, Counts, Deps, Timing};
+use clerk_relay::ingress::{self, Deps, Timing};
 use clerk_relay::shutdown::Shutdown;
 use clerk_relay::store::Store;
 use clerk_relay::store::ledger::{Refusal, RefusalQuery};
 use clerk_relay::store::query::{EventDetail, EventLookup, EventRef, Page};
-use clerk_relay::store::readiness::Readiness;
+use clerk_relay::store::readiness::{Identity, Readiness};
 use clerk_relay::store::sqlite::{self, Memory};
 use clerk_relay::telemetry::Telemetry;
+use clerk_relay::telemetry::meters::Totals;
 use ipnet::IpNet;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -91,7 +92,8 @@ pub struct Relay {
     /// What goes wrong between ingress and the store.
     pub faults: Faults,
     pub clock: Clock,
-    pub counts: Arc<Counts>,
+    pub telemetry: Telemetry,
+    pub readiness: Arc<Readiness>,
     pub shutdown: Shutdown,
     pub leaving: CancellationToken,
     running: JoinHandle<Drained>,
@@ -105,24 +107,41 @@ impl Relay {
         let clock = Clock::system();
         let folder = TempDir::new().unwrap();
         let store = open(&folder, &clock, &setup.limits);
-        let (shutdown, leaving, counts) =
-            (Shutdown::new(), CancellationToken::new(), Arc::new(Counts::default()));
+        let (shutdown, leaving, telemetry) =
+            (Shutdown::new(), CancellationToken::new(), Telemetry::default());
+        let identity = Identity { version: "0", fingerprint: "000000000000".into(), started_at: clock.now() };
         let faults = Faults::default();
         let faulty: Arc<dyn Store> = Arc::new(Faulty { inner: Arc::clone(&store), faults: faults.clone() });
+        let readiness = Arc::new(Readiness::new(faulty.clone(), leaving.clone(), identity));
         let deps = Deps {
             sources: setup.sources.into_iter().map(Arc::new).collect(),
             targets: setup.targets,
             limits: setup.limits,
             trusted_proxies: setup.trusted_proxies,
             timing: setup.timing,
-            store: faulty.clone(),
+            store: faulty,
             clock: clock.clone(),
-            counts: Arc::clone(&counts),
-            readiness: Arc::new(Readiness::new(faulty, leaving.clone())),
-            telemetry: Telemetry::default(),
+            readiness: readiness.clone(),
+            telemetry: telemetry.clone(),
         };
         let running = tokio::spawn(ingress::run(listener, deps, shutdown.clone()));
-        Self { address, store, faults, clock, counts, shutdown, leaving, running, _folder: folder }
+        Self {
+            address,
+            store,
+            faults,
+            clock,
+            telemetry,
+            readiness,
+            shutdown,
+            leaving,
+            running,
+            _folder: folder,
+        }
+    }
+
+    /// What it has counted so far.
+    pub fn counts(&self) -> Totals {
+        self.telemetry.meters.ingress()
     }
 
     pub async fn connect(&self) -> Client {

@@ -1,6 +1,5 @@
 //! HTTP/1.1 as clients really speak it: pipelined, half-closed, interrupted, malformed.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use clerk_relay::http::Drained;
@@ -52,7 +51,7 @@ async fn a_client_that_hangs_up_while_the_store_works_leaves_a_whole_event() {
     until("the store is asked", || relay.faults.hanging() == 1).await;
     drop(client);
     relay.faults.set(Fault::None);
-    until("it is counted", || relay.counts.received.load(Ordering::Relaxed) == 1).await;
+    until("it is counted", || relay.counts().received == 1).await;
     assert_eq!(relay.stored("msg_1").await.unwrap().body, "{}");
 }
 

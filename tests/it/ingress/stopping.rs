@@ -1,6 +1,5 @@
 //! A stop is not a failure: idle connections end at once, requests under way are answered, nothing answered is lost.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use clerk_relay::http::Drained;
@@ -37,7 +36,7 @@ async fn a_stop_under_load_loses_nothing_that_was_answered() {
             answered
         });
     }
-    until("200 events", || relay.counts.received.load(Ordering::Relaxed) >= 200).await;
+    until("200 events", || relay.counts().received >= 200).await;
     relay.shutdown.stop.cancel();
     let answered =
         timeout(PATIENCE, senders.join_all()).await.expect("connections outlive the stop").concat();

@@ -22,8 +22,13 @@ pub struct Clerk {
 impl Clerk {
     /// Posts to the source `clerk` of `relay`.
     pub fn new(relay: &Relay) -> Self {
+        Self::at(&relay.ingress)
+    }
+
+    /// The same for a relay whose ingress is at `ingress`, as `http://host:port`.
+    pub fn at(ingress: &str) -> Self {
         let secret = SigningSecret::parse(SECRET).unwrap().0;
-        Self { client: client(), url: format!("{}/webhooks/clerk", relay.ingress), secret }
+        Self { client: client(), url: format!("{ingress}/webhooks/clerk"), secret }
     }
 
     /// Posts the sample of `event_type` under a new id; must be answered 200. Returns the id.
