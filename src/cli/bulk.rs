@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use reqwest::Method;
 use serde_json::{Map, Value, json};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::client::Client;
 use super::facts::Job;
@@ -64,9 +65,11 @@ pub enum Order {
 pub async fn run(
     client: &Client, order: &Order, words: Words, how: &How, format: Format,
 ) -> anyhow::Result<ExitCode> {
+    // From here on Ctrl-C is ours, so that it never falls between the start of a job and the watching of it.
+    let mut interrupt = signal(SignalKind::interrupt())?;
     if !how.sure.yes {
         let answer = start(client, order, Mode::Count, None).await?;
-        let (answer, job) = match progress::watch(client, answer).await? {
+        let (answer, job) = match progress::watch(client, answer, &mut interrupt).await? {
             Watched::Ended(answer, job) => (answer, job),
             Watched::Left(job) => return Ok(left(&job)),
         };
@@ -82,9 +85,10 @@ pub async fn run(
             anstream::eprintln!("no {} to {}", words.things, words.verb);
             return Ok(ExitCode::SUCCESS);
         }
-        if !confirmed(words, count, &job)? {
-            anstream::eprintln!("nothing was done");
-            return Ok(ExitCode::from(EXIT_FAILURE));
+        let filter = output::clean(&job.filter_text());
+        let question = format!("{} {count} {} {FAINT}{filter}{FAINT:#}", words.verb, words.things);
+        if let Some(code) = confirm(&question, &mut interrupt).await? {
+            return Ok(code);
         }
     }
     let answer = start(client, order, Mode::Apply, how.rate.as_deref()).await?;
@@ -98,7 +102,7 @@ pub async fn run(
         }
         return Ok(ExitCode::SUCCESS);
     }
-    match progress::watch(client, answer).await? {
+    match progress::watch(client, answer, &mut interrupt).await? {
         Watched::Left(job) => Ok(left(&job)),
         Watched::Ended(answer, job) => {
             match format {
@@ -126,31 +130,30 @@ async fn start(client: &Client, order: &Order, mode: Mode, rate: Option<&str>) -
     })
 }
 
-/// Asks on the terminal.
-fn confirmed(words: Words, count: u64, job: &Job) -> anyhow::Result<bool> {
-    let filter = output::clean(&job.filter_text());
-    let question = format!("{} {count} {} {FAINT}{filter}{FAINT:#}", words.verb, words.things);
-    if !can_ask() {
+/// Asks for a yes on the terminal; without one, the exit code to end with.
+///
+/// # Errors
+/// [`Misuse::Unconfirmed`] where there is no terminal; anything else where it cannot be read.
+pub async fn confirm(question: &str, interrupt: &mut Signal) -> anyhow::Result<Option<ExitCode>> {
+    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
         anstream::eprintln!("{question}: not done");
         return Err(Misuse::Unconfirmed.into());
     }
-    ask(&question)
-}
-
-/// Whether somebody can be asked.
-pub fn can_ask() -> bool {
-    io::stdin().is_terminal() && io::stderr().is_terminal()
-}
-
-/// Asks for a yes.
-///
-/// # Errors
-/// Where standard input cannot be read.
-pub fn ask(question: &str) -> anyhow::Result<bool> {
     anstream::eprint!("{STRONG}{question}?{STRONG:#} [y/N] ");
-    let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer)?;
-    Ok(["y", "yes"].contains(&answer.trim().to_lowercase().as_str()))
+    // The thread that reads ends with the process, which Ctrl-C does not wait for.
+    let reading = tokio::task::spawn_blocking(|| {
+        let mut answer = String::new();
+        io::stdin().lock().read_line(&mut answer).map(|_| answer)
+    });
+    let code = tokio::select! {
+        answer = reading => match answer??.trim().to_lowercase().as_str() {
+            "y" | "yes" => return Ok(None),
+            _ => EXIT_FAILURE,
+        },
+        _ = interrupt.recv() => EXIT_INTERRUPTED,
+    };
+    anstream::eprintln!("nothing was done");
+    Ok(Some(ExitCode::from(code)))
 }
 
 fn left(job: &Job) -> ExitCode {

@@ -106,7 +106,9 @@ impl Row for Delivery {
     const NONE: &'static str = "no such deliveries";
 
     fn cells(&self, now: Timestamp) -> Vec<String> {
-        let hint = self.last_hint.as_ref().map(|hint| hint.text().to_owned());
+        // `show` has the hint in words.
+        let hint = self.last_hint.as_ref().map(|hint| hint.short().to_owned());
+        let hint = hint.filter(|hint| self.reason.as_ref() != Some(hint));
         vec![
             self.event_id.clone(),
             self.target.clone(),

@@ -119,6 +119,8 @@ pub struct Attempt {
 pub enum Hint {
     /// With its code.
     Coded {
+        /// The word for it, as in the documentation.
+        code: String,
         /// The words.
         text: String,
     },
@@ -130,7 +132,15 @@ impl Hint {
     /// The words.
     pub fn text(&self) -> &str {
         match self {
-            Self::Coded { text } | Self::Text(text) => text,
+            Self::Coded { text, .. } | Self::Text(text) => text,
+        }
+    }
+
+    /// A word or a few, for a list.
+    pub fn short(&self) -> &str {
+        match self {
+            Self::Coded { code, .. } => code,
+            Self::Text(text) => text,
         }
     }
 }

@@ -4,10 +4,11 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 use reqwest::Method;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::client::Connect;
 use super::facts::Job;
-use super::list::{self, Row, Rows};
+use super::list::{self, Row};
 use super::output::{self, Column, Format, Kind, Output};
 use super::progress::{self, Watched};
 use super::{EXIT_INTERRUPTED, moment};
@@ -36,8 +37,6 @@ enum Command {
 
 #[derive(Debug, clap::Args)]
 struct ListArgs {
-    #[command(flatten)]
-    rows: Rows,
     #[command(flatten)]
     output: Output,
     #[command(flatten)]
@@ -96,15 +95,15 @@ impl Row for Job {
 /// Those of the API.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     match args.command {
-        Command::List(ListArgs { rows, output, connect }) => {
+        Command::List(ListArgs { output, connect }) => {
             let client = connect.client(Scope::Read)?;
-            list::print::<Job>(&client, &["jobs"], Vec::new(), rows, output.output).await
+            list::print_whole::<Job>(&client, &["jobs"], output.output).await
         }
         Command::Show(ShowArgs { wait, one }) => {
             let client = one.connect.client(Scope::Read)?;
             let mut answer: serde_json::Value = client.get(&["jobs", &one.job], &Vec::new()).await?;
             if wait {
-                match progress::watch(&client, answer).await? {
+                match progress::watch(&client, answer, &mut signal(SignalKind::interrupt())?).await? {
                     Watched::Ended(ended, _) => answer = ended,
                     Watched::Left(_) => return Ok(ExitCode::from(EXIT_INTERRUPTED)),
                 }

@@ -1,5 +1,6 @@
 //! Lists: page after page of the API, as one table or one JSON array.
 
+use std::marker::PhantomData;
 use std::process::ExitCode;
 
 use serde::Deserialize;
@@ -55,28 +56,64 @@ pub async fn print<R: Row>(
     client: &Client, path: &[&str], query: Query, rows: Rows, format: Format,
 ) -> anyhow::Result<ExitCode> {
     let mut pages = Pages::new(client, path, query, rows.max());
-    let mut shown: Vec<Vec<String>> = Vec::new();
-    let mut count = 0_u64;
-    let now = Clock::system().now();
+    let mut printer = Printer::<R>::new(format);
     while let Some(page) = pages.next().await? {
-        for row in page {
-            match format {
-                // As it comes, so that a list of any length takes no memory; the array is closed below.
-                Format::Json => output::line(format!("{}{row}", if count == 0 { "[" } else { "," }))?,
-                Format::Table => shown.push(serde_json::from_value::<R>(row)?.cells(now)),
-            }
-            count += 1;
-        }
+        printer.add(page)?;
     }
-    match format {
-        Format::Json => output::line(if count == 0 { "[]" } else { "]" })?,
-        Format::Table if shown.is_empty() => anstream::eprintln!("{}", R::NONE),
-        Format::Table => output::line(output::table(R::COLUMNS, shown).trim_end())?,
-    }
+    let count = printer.count;
+    printer.end()?;
     if pages.more_follow() {
         anstream::eprintln!("the first {count}: more follow with a larger --limit, or --all");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Prints a list that the API gives whole.
+///
+/// # Errors
+/// Those of the API.
+pub async fn print_whole<R: Row>(client: &Client, path: &[&str], format: Format) -> anyhow::Result<ExitCode> {
+    let page: Page = client.get(path, &Vec::new()).await?;
+    let mut printer = Printer::<R>::new(format);
+    printer.add(page.rows)?;
+    printer.end()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints rows as they come, or as one table at the end.
+struct Printer<R> {
+    format: Format,
+    now: Timestamp,
+    count: u64,
+    shown: Vec<Vec<String>>,
+    row: PhantomData<R>,
+}
+
+impl<R: Row> Printer<R> {
+    fn new(format: Format) -> Self {
+        Self { format, now: Clock::system().now(), count: 0, shown: Vec::new(), row: PhantomData }
+    }
+
+    fn add(&mut self, rows: Vec<Value>) -> anyhow::Result<()> {
+        for row in rows {
+            match self.format {
+                // As it comes, so that a list of any length takes no memory; the array is closed at the end.
+                Format::Json => output::line(format!("{}{row}", if self.count == 0 { "[" } else { "," }))?,
+                Format::Table => self.shown.push(serde_json::from_value::<R>(row)?.cells(self.now)),
+            }
+            self.count += 1;
+        }
+        Ok(())
+    }
+
+    fn end(self) -> anyhow::Result<()> {
+        match self.format {
+            Format::Json => output::line(if self.count == 0 { "[]" } else { "]" })?,
+            Format::Table if self.shown.is_empty() => anstream::eprintln!("{}", R::NONE),
+            Format::Table => output::line(output::table(R::COLUMNS, self.shown).trim_end())?,
+        }
+        Ok(())
+    }
 }
 
 /// A walk over the pages of a list.

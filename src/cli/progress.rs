@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
+use tokio::signal::unix::Signal;
 
 use super::client::Client;
 use super::facts::Job;
@@ -21,18 +22,18 @@ pub enum Watched {
     Left(Job),
 }
 
-/// Watches the job that the API gave.
+/// Watches the job that the API gave, until its end or `interrupt`.
 ///
 /// # Errors
 /// Those of the API, and where an answer is no job.
-pub async fn watch(client: &Client, mut answer: Value) -> anyhow::Result<Watched> {
+pub async fn watch(client: &Client, mut answer: Value, interrupt: &mut Signal) -> anyhow::Result<Watched> {
     let mut job: Job = serde_json::from_value(answer.clone())?;
     let number = job.number();
     let bar = bar(&job);
     while job.is_running() {
         tokio::select! {
             () = tokio::time::sleep(LOOK_EVERY) => {}
-            _ = tokio::signal::ctrl_c() => {
+            _ = interrupt.recv() => {
                 bar.finish_and_clear();
                 return Ok(Watched::Left(job));
             }

@@ -8,13 +8,13 @@ use clap::Subcommand;
 use reqwest::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::bulk;
 use super::client::{Client, Connect};
-use super::given::Misuse;
 use super::list::Row;
+use super::moment;
 use super::output::{self, Column, FAINT, Format, Kind, Output, clean, style_of};
-use super::{EXIT_FAILURE, moment};
 use crate::clock::{Clock, Timestamp};
 use crate::config::Scope;
 
@@ -312,13 +312,9 @@ async fn forget(args: &ForgetArgs) -> anyhow::Result<ExitCode> {
             }
             return Ok(ExitCode::SUCCESS);
         }
-        if !bulk::can_ask() {
-            anstream::eprintln!("{what}: not done");
-            return Err(Misuse::Unconfirmed.into());
-        }
-        if !bulk::ask(&what)? {
-            anstream::eprintln!("nothing was done");
-            return Ok(ExitCode::from(EXIT_FAILURE));
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        if let Some(code) = bulk::confirm(&what, &mut interrupt).await? {
+            return Ok(code);
         }
     }
     client.ask(Method::DELETE, &path, &Vec::new(), None).await?;

@@ -6,13 +6,15 @@ mod looks;
 mod many;
 mod wrong;
 
-use std::process::{Command, Output};
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
 
 use serde_json::{Value, json};
 
 use crate::support::clerk::{Clerk, SECRET};
 use crate::support::receiver::{Receiver, Reply};
-use crate::support::relay::{Home, Relay, command, eventually};
+use crate::support::relay::{Home, PATIENCE, Relay, command, eventually};
 
 /// A token of the tests' relays that may write, and one that may not.
 const WRITER: &str = "writer-token-0123456789";
@@ -181,5 +183,59 @@ fn steady_word(word: &str) -> String {
         () if is_time => word.replace(bare, "TIME"),
         () if is_number(bare) && bare.len() != 3 => word.replace(bare, "N"),
         () => word.to_owned(),
+    }
+}
+
+/// A command that runs until it is told to end; what it prints comes line by line.
+struct Running {
+    child: Child,
+    lines: mpsc::Receiver<String>,
+}
+
+impl Running {
+    fn start(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (sender, lines) = mpsc::channel();
+        let (out, err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        let readers: [Box<dyn std::io::Read + Send>; 2] = [Box::new(out), Box::new(err)];
+        for reader in readers {
+            let sender = sender.clone();
+            std::thread::spawn(move || {
+                for line in BufReader::new(reader).lines().map_while(Result::ok) {
+                    let _ = sender.send(line); // the test may have seen enough
+                }
+            });
+        }
+        Self { child, lines }
+    }
+
+    /// The first line from here on that holds `mark`.
+    fn line(&self, mark: &str) -> String {
+        let mut seen = String::new();
+        loop {
+            let Ok(line) = self.lines.recv_timeout(PATIENCE) else { panic!("no {mark:?} in:\n{seen}") };
+            if line.contains(mark) {
+                return line;
+            }
+            seen += &format!("{line}\n");
+        }
+    }
+
+    /// Ctrl-C.
+    fn signal_interrupt(&self) {
+        Command::new("kill").args(["-s", "INT", &self.child.id().to_string()]).status().unwrap();
+    }
+
+    /// The exit code, after Ctrl-C.
+    fn interrupt(mut self) -> Option<i32> {
+        self.signal_interrupt();
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill(); // it may have ended
+        let _ = self.child.wait();
     }
 }

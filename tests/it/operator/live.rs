@@ -1,65 +1,11 @@
 //! What is live: `tail` shows what happens, `listen` forwards it, signed for an app on this machine.
 
-use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Stdio};
-use std::sync::mpsc;
-
 use svix::webhooks::Webhook;
 
 use super::*;
-use crate::support::relay::PATIENCE;
 
 /// The secret of the app on the developer's machine.
 const LOCAL_SECRET: &str = "whsec_b3RoZXIgc2VjcmV0IG9mIDI0IGJ5dGVz";
-
-/// A command that runs until it is told to end; what it prints comes line by line.
-struct Running {
-    child: Child,
-    lines: mpsc::Receiver<String>,
-}
-
-impl Running {
-    fn start(mut command: Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let (sender, lines) = mpsc::channel();
-        let (out, err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
-        let readers: [Box<dyn std::io::Read + Send>; 2] = [Box::new(out), Box::new(err)];
-        for reader in readers {
-            let sender = sender.clone();
-            std::thread::spawn(move || {
-                for line in BufReader::new(reader).lines().map_while(Result::ok) {
-                    let _ = sender.send(line); // the test may have seen enough
-                }
-            });
-        }
-        Self { child, lines }
-    }
-
-    /// The first line from here on that holds `mark`.
-    fn line(&self, mark: &str) -> String {
-        let mut seen = String::new();
-        loop {
-            let Ok(line) = self.lines.recv_timeout(PATIENCE) else { panic!("no {mark:?} in:\n{seen}") };
-            if line.contains(mark) {
-                return line;
-            }
-            seen += &format!("{line}\n");
-        }
-    }
-
-    /// Ctrl-C; the exit code.
-    fn interrupt(mut self) -> Option<i32> {
-        Command::new("kill").args(["-s", "INT", &self.child.id().to_string()]).status().unwrap();
-        self.child.wait().unwrap().code()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill(); // it may have ended
-        let _ = self.child.wait();
-    }
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tail_shows_what_happens_and_ends_with_0() {
