@@ -226,9 +226,9 @@ impl RedisStore {
         for key in [keys.log(), keys.meta(), keys.relays(), keys.declared(), keys.targets(), keys.sources()] {
             command.arg(key);
         }
-        command.arg(keys.of_source(&event.source)).arg(keys.of_type(&event.event_type));
         command.arg(keys.refusals()).arg(keys.audit()).arg(keys.jobs()); // tallies run out by themselves
         command.arg(keys.mark(&event.source, &event.svix_id));
+        command.arg(keys.of_source(&event.source)).arg(keys.of_type(&event.event_type));
         command.arg(event.subject.as_ref().map(|subject| keys.subject(subject.as_str())));
         self.core.link.command(Lane::Admin, &command).await?;
         Ok(())

@@ -24,7 +24,15 @@ pub struct Hold {
     /// How sure its disk is.
     pub durability: Durability,
     /// Locked until it is dropped; the kernel drops it with the process, however that ends.
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for Hold {
+    /// Gives the lock up by word. Closing alone would leave it to a program that this process is just starting: until it
+    /// runs, a fork of us holds the descriptor too.
+    fn drop(&mut self) {
+        let _ = flock(&self.lock, FlockOperation::Unlock); // what fails here is done by closing
+    }
 }
 
 /// Checks the place, locks it against other relays, and makes the file where it is missing.
@@ -43,7 +51,7 @@ pub fn hold(path: &Path, memory: Memory) -> Result<Hold, OpenError> {
     } else {
         writable(&path).map_err(OpenError::Unwritable)?;
     }
-    Ok(Hold { path, durability, _lock: lock })
+    Ok(Hold { path, durability, lock })
 }
 
 /// Two names of one file must meet at one lock, so links are followed first.
