@@ -31,7 +31,7 @@ use url::Url;
 use crate::event::{Event, SourceName, TargetName};
 use crate::lifecycle::breaker::BreakerPolicy;
 use crate::lifecycle::{Ordering, Policy, SkipReason, Start};
-use crate::secret::{SigningSecret, TokenDigest};
+use crate::secret::{AdminSecret, SigningSecret, TokenDigest};
 
 pub use check::load;
 pub use mistakes::{Mistakes, Paint, Warning};
@@ -275,6 +275,8 @@ pub struct AdminToken {
     pub name: String,
     /// Its digest.
     pub digest: TokenDigest,
+    /// The token itself, where the configuration holds it: what commands on this machine use.
+    pub secret: Option<AdminSecret>,
     /// What it may do.
     pub can: Scope,
 }

@@ -41,6 +41,8 @@ use crate::store::readiness::{Readiness, Ready};
 use crate::telemetry::Telemetry;
 use crate::telemetry::meters::SourceMeters;
 
+pub use answer::NO_SUCH_PATH;
+
 use answer::{Accepted, Refused};
 use gate::Gate;
 use report::Report;

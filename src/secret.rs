@@ -168,6 +168,32 @@ fn unquote(text: &str) -> &str {
         .map_or(trimmed, str::trim)
 }
 
+/// An admin token itself, for the commands that talk to a relay. `Debug` shows nothing of it.
+#[derive(Clone)]
+pub struct AdminSecret(String);
+
+impl AdminSecret {
+    /// The token `text` is, without the blanks around it; `None` where it cannot be sent as a bearer token (RFC 6750,
+    /// section 2.1).
+    pub fn parse(text: &str) -> Option<Self> {
+        let text = text.trim();
+        let is_token =
+            !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~+/=".contains(&b));
+        is_token.then(|| Self(text.to_owned()))
+    }
+
+    /// The token as text, for sending it. Never log it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for AdminSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AdminSecret(…)")
+    }
+}
+
 /// An admin token, kept as its SHA-256 only.
 #[derive(Clone)]
 pub struct TokenDigest([u8; 32]);

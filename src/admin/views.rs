@@ -106,7 +106,5 @@ word!(
 );
 word!(
     /// How sure it is that an answered event survives.
-    DurabilityWord,
-    Durability,
-    [Durability::Proven, Durability::Overlay, Durability::Memory, Durability::Declared, Durability::Relaxed]
+    DurabilityWord, Durability, Durability::ALL
 );

@@ -217,10 +217,12 @@ fn hint(args: &Args, running: &Running, secret: &SigningSecret, ingress: &Url) {
     let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("clerk-relay"));
     let secret = if args.secret.is_some() { "\"$YOUR_SECRET\"" } else { secret.expose() };
     anstream::println!("\nThe relay goes on running. In another terminal:");
-    anstream::println!("  curl -s http://{admin}/api/v1/events          what came in");
-    anstream::println!("  curl -s http://{admin}/api/v1/deliveries      what became of it");
-    anstream::println!("  curl -s http://{admin}/api/v1/dead-letters    what was given up");
-    anstream::println!("  {} send user.updated --to {ingress} --secret {secret}", program.display());
+    let program = program.display();
+    anstream::println!("  export CLERK_RELAY_URL=http://{admin}");
+    anstream::println!("  {program} events list            what came in");
+    anstream::println!("  {program} deliveries list        what became of it");
+    anstream::println!("  {program} tail                   what happens, live");
+    anstream::println!("  {program} send user.updated --to {ingress} --secret {secret}");
     anstream::println!("Then `clerk-relay init` writes a relay.yaml for your own app. Ctrl-C ends.\n");
 }
 

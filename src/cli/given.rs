@@ -3,7 +3,7 @@
 
 use std::error::Error as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use url::Url;
@@ -57,6 +57,39 @@ pub enum Misuse {
         #[source]
         why: url::ParseError,
     },
+    /// An address that is no web address.
+    #[error("{from} is no web address, such as http://127.0.0.1:8081")]
+    NoWebAddress {
+        /// The option or variable that it was given in.
+        from: &'static str,
+    },
+    /// Text that cannot be an admin token. Not repeated.
+    #[error("{from} holds no admin token: letters, digits and -._~+/= only")]
+    Token {
+        /// The option or variable that it was given in.
+        from: &'static str,
+    },
+    /// The file of an admin token cannot be read.
+    #[error("--token-file {} cannot be read", .path.display())]
+    TokenFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        why: std::io::Error,
+    },
+    /// No HTTP client can be made.
+    #[error("no HTTP client can be made (are CA certificates installed?)")]
+    HttpClient(#[source] reqwest::Error),
+    /// A yes is needed, and nobody can be asked.
+    #[error("this is no terminal, so nobody was asked: --yes does it, --dry-run only counts")]
+    Unconfirmed,
+    /// Neither one delivery nor a selection.
+    #[error("which deliveries? Name an EVENT, or select by --target, --state, --type, --subject, --since")]
+    NothingSelected,
+    /// The event went to several targets.
+    #[error("this event has several deliveries: name the TARGET, one of {}", .0.join(", "))]
+    WhichTarget(Vec<String>),
     /// There is no sample of this type.
     #[error("there is no sample of `{wanted}`; did you mean `{near}`? `clerk-relay send --list` shows all")]
     NoSample {
@@ -85,6 +118,13 @@ impl Misuse {
             | Self::Store(_)
             | Self::NoSecret
             | Self::Address { .. }
+            | Self::NoWebAddress { .. }
+            | Self::Token { .. }
+            | Self::TokenFile { .. }
+            | Self::HttpClient(_)
+            | Self::Unconfirmed
+            | Self::NothingSelected
+            | Self::WhichTarget(_)
             | Self::NoSample { .. }
             | Self::NoSource(_)
             | Self::WhichSource(_) => {

@@ -1,15 +1,14 @@
 //! One HTTP attempt: the request that an unchanged Clerk app accepts, one deadline over all of it, a capped read of
 //! the reply, and what it came to. Never retries, never follows a redirect, decides nothing about the delivery.
 
-mod trouble;
+pub mod headers;
+pub mod trouble;
 
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use hyper::StatusCode;
-use hyper::header::{
-    ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue, RETRY_AFTER, USER_AGENT,
-};
+use hyper::header::{HeaderMap, HeaderName, InvalidHeaderValue, RETRY_AFTER, USER_AGENT};
 use reqwest::{Client, Response, redirect, retry, tls};
 use tokio::time::{Instant, timeout_at};
 
@@ -19,8 +18,9 @@ use crate::event::Event;
 use crate::lifecycle::Outcome;
 use crate::lifecycle::attempt::{Attempt, ErrorClass, REPLY_BYTES_MAX, ReplyRead};
 use crate::lifecycle::hint::{self, Hint};
-use crate::signature;
 use crate::store::Lease;
+
+use headers::Sending;
 use trouble::Trouble;
 
 /// Reply bytes read at most. Short replies are read to their end, so that the connection can be used again.
@@ -212,35 +212,26 @@ async fn read_start(response: &mut Response, deadline: Instant) -> (Bytes, Reply
 
 const WEBHOOK_DELIVERY: HeaderName = HeaderName::from_static("webhook-delivery");
 
-/// Everything the target is sent besides the body. Both header families carry the same fresh values; nothing of the
-/// inbound request goes on but its content type.
+/// Everything the target is sent besides the body.
 fn headers(
     target: &Target, lease: &Lease, event: &Event, at: Timestamp,
 ) -> Result<HeaderMap, InvalidHeaderValue> {
     let secrets = target.signing_secrets.get(&event.source).map_or(&[][..], Vec::as_slice);
-    let signed = HeaderValue::try_from(signature::sign(secrets, &event.svix_id, at, &event.body))?;
-    let id = HeaderValue::try_from(&*event.svix_id)?;
-    let timestamp = HeaderValue::from(at.as_secs());
-    let content_type = event.content_type.as_deref().unwrap_or("application/json");
-
-    let mut headers = target.headers.clone();
-    headers.insert(CONTENT_TYPE, HeaderValue::try_from(content_type)?);
-    // Never text/html: an auth middleware would take the request for a page and redirect it to a sign-in.
-    headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
-    headers.insert(USER_AGENT, target.user_agent.clone());
-    for family in signature::FAMILIES {
-        for (name, value) in family.into_iter().zip([&id, &timestamp, &signed]) {
-            headers.insert(HeaderName::from_static(name), value.clone());
-        }
-    }
+    let told = headers::Told {
+        event_id: lease.event_id(),
+        svix_id: &event.svix_id,
+        source: event.source.as_str(),
+        received_at: event.received_at,
+        content_type: event.content_type.as_deref(),
+        body: &event.body,
+    };
     let progress = lease.progress();
-    headers.insert("relay-attempt", HeaderValue::from(progress.attempts_total.saturating_add(1)));
-    headers.insert("relay-source", HeaderValue::try_from(event.source.as_str())?);
-    headers.insert("relay-received-at", HeaderValue::try_from(event.received_at.to_string())?);
-    headers.insert("relay-sequence", HeaderValue::try_from(lease.event_id().sequence())?);
-    if progress.retried_at.is_some() {
-        headers.insert("relay-replay", HeaderValue::from_static("true"));
-    }
+    let number = progress.attempts_total.saturating_add(1);
+    let is_again = progress.retried_at.is_some();
+    let sending = if is_again { Sending::Replay(number) } else { Sending::Attempt(number) };
+    let mut headers = target.headers.clone();
+    headers::add(&mut headers, told, secrets, at, sending)?;
+    headers.insert(USER_AGENT, target.user_agent.clone());
     Ok(headers)
 }
 

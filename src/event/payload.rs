@@ -1,5 +1,5 @@
 //! Looking into a payload: finding an event by what it says, for somebody who has an e-mail address and no id. Reads any
-//! JSON, relies on no shape, changes nothing.
+//! JSON, relies on no shape, changes nothing, finds nothing that may not be seen.
 
 use std::str::FromStr;
 
@@ -143,10 +143,10 @@ mod tests {
             (r#"{"a":"","b":null}"#, "/a="),
             (r#"{"a":[{"b":"x"},{"b":"Y"}]}"#, "/a/*/b=y"),
         ] {
-            assert!(
-                condition.parse::<PayloadMatch>().unwrap().matches(body.as_bytes()),
-                "{body} {condition}"
-            );
+            // Of a type that is known, so that nothing of it is taken out.
+            let body = body.replacen('{', r#"{"type":"user.created","#, 1);
+            let wanted: PayloadMatch = condition.parse().unwrap();
+            assert!(wanted.matches(body.as_bytes()), "{body} {condition}");
         }
         for body in ["no JSON, jane@example.com", r#"["jane@example.com.au"]"#, ""] {
             assert!(!"jane@example.com".parse::<PayloadMatch>().unwrap().matches(body.as_bytes()), "{body}");

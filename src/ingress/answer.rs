@@ -11,6 +11,9 @@ use crate::http::body::BodyError;
 use crate::signature;
 use crate::store::StoreError;
 
+/// The code of an answer to a path that is no source's. A command that looks for the admin API knows by it that it asks the
+/// wrong listener.
+pub const NO_SUCH_PATH: &str = "no_such_path";
 /// When a sender should come back after something passing, in seconds. Svix waits at least its own 5 s.
 const RETRY_SOON_S: u64 = 5;
 /// When it should come back to a full store: somebody must make room first.
@@ -214,7 +217,7 @@ pub(super) fn refused(refused: &Refused, unread: Unread) -> Response<Full<Bytes>
 
 /// The answer on a path that leads nowhere.
 pub(super) fn not_found<B: Body>(request: &Request<B>) -> Response<Full<Bytes>> {
-    error(StatusCode::NOT_FOUND, "not_found", "no such path", unread(request))
+    error(StatusCode::NOT_FOUND, NO_SUCH_PATH, "no such path", unread(request))
 }
 
 /// The answer to a method that a health path does not know.

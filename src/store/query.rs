@@ -1,5 +1,7 @@
 //! What can be asked of a store and what it answers: the read side of the port. Plain data, bounded pages.
 
+mod durability;
+
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -11,6 +13,8 @@ use crate::lifecycle::State;
 use crate::lifecycle::attempt::{Attempt, ErrorClass};
 use crate::lifecycle::breaker::Breaker;
 use crate::lifecycle::hint::Hint;
+
+pub use durability::Durability;
 
 /// The most rows of one page.
 pub const PAGE_ROWS_MAX: u32 = 500;
@@ -361,37 +365,6 @@ pub struct Overview {
     pub size_max_bytes: u64,
     /// How sure it is that an answered event survives.
     pub durability: Durability,
-}
-
-/// How sure it is that what was answered survives a crash.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Durability {
-    /// Checked.
-    Proven,
-    /// The files are on a container's overlay: they are gone with the container.
-    Overlay,
-    /// The files are in memory; only where that was asked for.
-    Memory,
-    /// Redis, as the operator declares it (`durability: managed`): not verified.
-    Declared,
-    /// Redis, known or feared to lose answered events, and wanted so (`durability: relaxed`).
-    Relaxed,
-}
-
-impl Durability {
-    /// Every degree.
-    pub const ALL: [Self; 5] = [Self::Proven, Self::Overlay, Self::Memory, Self::Declared, Self::Relaxed];
-
-    /// The word for it in JSON, logs and metrics.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Proven => "proven",
-            Self::Overlay => "overlay",
-            Self::Memory => "memory",
-            Self::Declared => "declared",
-            Self::Relaxed => "relaxed",
-        }
-    }
 }
 
 /// The state of one target.

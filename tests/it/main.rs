@@ -21,6 +21,7 @@ mod kill;
 mod lifecycle;
 mod metrics;
 mod listing_speed;
+mod operator;
 mod process;
 mod redaction;
 mod redis_link;

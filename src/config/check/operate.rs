@@ -9,7 +9,7 @@ use crate::config::raw::{Node, Value};
 use crate::config::read::{self, Fields};
 use crate::config::values::{self, BadValue, TOKEN_CHARS_MIN};
 use crate::config::{Admin, AdminToken, Limits, Log, LogFormat, Scope};
-use crate::secret::TokenDigest;
+use crate::secret::{AdminSecret, TokenDigest};
 use crate::telemetry::level;
 
 pub(super) fn admin(top: &Fields<'_>, findings: &mut Findings) -> Admin {
@@ -70,8 +70,12 @@ fn read_token(fields: &Fields<'_>, findings: &mut Findings) -> Option<AdminToken
         "write" => Ok(Scope::Write),
         _ => Err(BadValue::NotAChoice),
     });
+    let mut secret = None;
     let digest = match (fields.entry("token"), fields.entry("sha256")) {
-        (Some(_), None) => fields.optional("token", findings, token_digest),
+        (Some(_), None) => {
+            secret = fields.optional("token", findings, admin_secret);
+            secret.as_ref().map(|secret| TokenDigest::of(secret.expose()))
+        }
         (None, Some(_)) => fields.optional("sha256", findings, |text| {
             TokenDigest::from_hex(text.trim()).ok_or(BadValue::NotASha256)
         }),
@@ -89,15 +93,16 @@ fn read_token(fields: &Fields<'_>, findings: &mut Findings) -> Option<AdminToken
             None
         }
     };
-    Some(AdminToken { name: name?, digest: digest?, can })
+    Some(AdminToken { name: name?, digest: digest?, secret, can })
 }
 
-fn token_digest(text: &str) -> Result<TokenDigest, BadValue> {
+fn admin_secret(text: &str) -> Result<AdminSecret, BadValue> {
     let text = text.trim();
-    if !text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~+/=".contains(&b)) {
-        return Err(BadValue::NotAToken);
+    if text.is_empty() {
+        return Err(BadValue::ShortToken);
     }
-    if text.len() < TOKEN_CHARS_MIN { Err(BadValue::ShortToken) } else { Ok(TokenDigest::of(text)) }
+    let secret = AdminSecret::parse(text).ok_or(BadValue::NotAToken)?;
+    if text.len() < TOKEN_CHARS_MIN { Err(BadValue::ShortToken) } else { Ok(secret) }
 }
 
 pub(super) fn log(top: &Fields<'_>, findings: &mut Findings) -> Log {

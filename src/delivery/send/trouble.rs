@@ -86,6 +86,11 @@ pub(super) fn of(error: &reqwest::Error) -> Trouble {
     }
 }
 
+/// Whether an error is one of TLS.
+pub fn is_tls(error: &(dyn Error + 'static)) -> bool {
+    tls_of(error).is_some()
+}
+
 /// rustls' errors travel inside one or two `io::Error`s, whose `source` skips what they hold.
 fn tls_of<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
     if let Some(found) = error.downcast_ref() {

@@ -125,7 +125,7 @@ async fn another_path_is_404_and_another_method_405() {
     for path in ["/", "/webhooks", "/webhooks/clerk/", "/webhooks/other", "/api/v1/events"] {
         client.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()).await;
         let answer = client.answer().await;
-        assert_eq!((answer.status, answer.code().as_str()), (404, "not_found"), "{path}");
+        assert_eq!((answer.status, answer.code().as_str()), (404, "no_such_path"), "{path}");
     }
     for method in ["GET", "PUT", "DELETE", "OPTIONS"] {
         client.send(format!("{method} /webhooks/clerk HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()).await;
