@@ -163,6 +163,11 @@ impl Client {
         Ok(Self { http, base, token, token_from })
     }
 
+    /// The error of a request that got no answer.
+    pub fn unreachable(&self, why: reqwest::Error) -> ApiError {
+        ApiError::unreachable(&self.base, self.token_from, why)
+    }
+
     /// The address that is talked to.
     pub fn base(&self) -> &Url {
         &self.base
@@ -189,7 +194,7 @@ impl Client {
             request = request.header("content-type", "application/json").body(body.to_string());
         }
         let response = self.send(request).await?;
-        let bytes = response.bytes().await.map_err(|why| ApiError::unreachable(&self.base, why))?;
+        let bytes = response.bytes().await.map_err(|why| self.unreachable(why))?;
         if bytes.is_empty() {
             return Ok(Value::Null);
         }
@@ -220,7 +225,7 @@ impl Client {
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Response, ApiError> {
-        let response = request.send().await.map_err(|why| ApiError::unreachable(&self.base, why))?;
+        let response = request.send().await.map_err(|why| self.unreachable(why))?;
         if response.status().is_success() {
             return Ok(response);
         }

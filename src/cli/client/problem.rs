@@ -21,6 +21,8 @@ pub enum ApiError {
     Unreachable {
         /// The address.
         base: Box<Url>,
+        /// Where the token is from, which tells where the address is from.
+        token_from: TokenFrom,
         /// Why.
         why: reqwest::Error,
     },
@@ -119,7 +121,7 @@ pub(super) fn told(status: StatusCode, body: &[u8], base: &Url, token_from: Toke
 
 impl ApiError {
     /// What kept a request to `base` from an answer.
-    pub fn unreachable(base: &Url, why: reqwest::Error) -> Self {
+    pub fn unreachable(base: &Url, token_from: TokenFrom, why: reqwest::Error) -> Self {
         let base = Box::new(base.clone());
         let why = why.without_url();
         let mut cause = why.source();
@@ -132,13 +134,16 @@ impl ApiError {
         if why.is_timeout() && !why.is_connect() {
             Self::TimedOut { base }
         } else {
-            Self::Unreachable { base, why }
+            Self::Unreachable { base, token_from, why }
         }
     }
 
     /// What to do next.
     pub fn advice(&self) -> Option<String> {
         match self {
+            Self::Unreachable { token_from: TokenFrom::Unreadable, .. } => Some(format!(
+                "the configuration here has mistakes, such as a variable that is not set (`clerk-relay check` shows them), so its `admin.listen` was not used; `--url` or {VARIABLE_URL} names the admin API"
+            )),
             Self::Unreachable { .. } => Some(format!(
                 "is the relay running? `--url` or {VARIABLE_URL} names its admin API, by default http://127.0.0.1:8081 on its own machine"
             )),

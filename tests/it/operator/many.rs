@@ -151,3 +151,12 @@ async fn a_target_that_left_the_configuration_is_forgotten_once_it_is_wanted() {
     assert_eq!(scene.run(&["targets", "forget", "app", "--yes"]).good(), "app: forgotten\n");
     assert_eq!(scene.run(&["targets", "show", "app"]).code, 1);
 }
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subject_is_erased_once_it_is_wanted() {
+    let scene = Scene::start(|_| Reply::status(200)).await;
+    let id = scene.event("user.created", "delivered").await;
+    assert_eq!(scene.run(&["erase", SUBJECT, "--dry-run"]).good(), "1 events would be erased\n");
+    assert_eq!(scene.run(&["erase", SUBJECT, "--yes"]).good(), "1 events erased\n");
+    let story = scene.run(&["events", "show", &id]).good();
+    assert!(story.contains("the payload was erased"), "{story}");
+}
