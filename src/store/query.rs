@@ -93,8 +93,7 @@ impl std::str::FromStr for Cursor {
 /// One page of a list.
 #[derive(Debug, Clone)]
 pub struct Paged<T> {
-    /// The rows, in the list's order. Fewer than asked for does not mean that they are the last: a page is also bounded
-    /// by what was looked at for it.
+    /// In the list's order. Fewer than asked for need not be the last: what is looked at for a page is bounded too.
     pub rows: Vec<T>,
     /// The place to go on from, where more may follow.
     pub next: Option<Cursor>,
