@@ -190,7 +190,7 @@ pub fn open_writer(path: &Path, max_page_count: Option<u32>) -> Result<Connectio
     }
     // Commits reach the disk before they are confirmed; NORMAL would lose the last ones with the power. 16 MiB hold the
     // ends of all indexes and the pages of a few transactions. What is deleted is overwritten: it costs nothing that can
-    // be measured (docs/decisions/0009).
+    // be measured (docs/decisions/0012).
     conn.execute_batch(
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -16384; PRAGMA secure_delete = ON;",
     )?;
