@@ -78,7 +78,7 @@ async fn lively() -> (Home, Vec<Receiver>, Relay) {
         "sources": { "clerk": { "signing_secrets": [SECRET] } },
         "targets": {
             "app": { "url": app.url, "headers": { "x-bypass": HEADER } },
-            "down": { "url": down.url, "retry": { "attempts": 1 }, "breaker": { "failures": 3 } },
+            "down": { "url": down.url, "concurrency": 1, "retry": { "attempts": 1 }, "breaker": { "failures": 3 } },
             "held": { "url": app.url },
             "picky": { "url": app.url, "events": ["organization.*"] },
         },
