@@ -46,8 +46,17 @@ pub struct Words {
     pub verb: &'static str,
     /// Such as `retried`.
     pub done: &'static str,
-    /// Of what, in the plural.
+    /// Of what.
+    pub thing: &'static str,
+    /// The same, in the plural.
     pub things: &'static str,
+}
+
+impl Words {
+    /// So many of them.
+    fn counted(&self, count: u64) -> String {
+        format!("{count} {}", if count == 1 { self.thing } else { self.things })
+    }
 }
 
 /// What is asked of the relay.
@@ -77,7 +86,7 @@ pub async fn run(
         if how.sure.dry_run {
             match format {
                 Format::Json => output::json(&answer)?,
-                Format::Table => output::line(format!("{count} {} would be {}", words.things, words.done))?,
+                Format::Table => output::line(format!("{} would be {}", words.counted(count), words.done))?,
             }
             return Ok(ended(&job));
         }
@@ -86,7 +95,7 @@ pub async fn run(
             return Ok(ExitCode::SUCCESS);
         }
         let filter = output::clean(&job.filter_text());
-        let question = format!("{} {count} {} {FAINT}{filter}{FAINT:#}", words.verb, words.things);
+        let question = format!("{} {} {FAINT}{filter}{FAINT:#}", words.verb, words.counted(count));
         if let Some(code) = confirm(&question, &mut interrupt).await? {
             return Ok(code);
         }
@@ -108,7 +117,7 @@ pub async fn run(
             match format {
                 Format::Json => output::json(&answer)?,
                 Format::Table => {
-                    output::line(format!("{} {} {}{}", job.moved, words.things, words.done, stopped(&job)))?
+                    output::line(format!("{} {}{}", words.counted(job.moved), words.done, stopped(&job)))?
                 }
             }
             Ok(ended(&job))

@@ -33,7 +33,7 @@ pub struct Args {
 /// Those of the API.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let client = args.connect.client(Scope::Write)?;
-    let words = Words { verb: "erase", done: "erased", things: "events" };
+    let words = Words { verb: "erase", done: "erased", thing: "event", things: "events" };
     let how = How { rate: None, sure: args.sure };
     bulk::run(&client, &Order::Erase(args.subject), words, &how, args.output.output).await
 }

@@ -52,6 +52,6 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let client = connect.client(Scope::Write)?;
     let mut filter = About { event_type, subject, source, since: Some(since), until }.filter();
     filter.insert("target".to_owned(), target.into());
-    let words = Words { verb: "replay", done: "replayed", things: "deliveries" };
+    let words = Words { verb: "replay", done: "replayed", thing: "delivery", things: "deliveries" };
     bulk::run(&client, &Order::Post("replays", filter), words, &how, output.output).await
 }

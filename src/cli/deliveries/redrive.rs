@@ -83,8 +83,10 @@ enum Action {
 impl Action {
     fn words(self) -> Words {
         match self {
-            Self::Retry => Words { verb: "retry", done: "retried", things: "deliveries" },
-            Self::Discard => Words { verb: "discard", done: "discarded", things: "deliveries" },
+            Self::Retry => Words { verb: "retry", done: "retried", thing: "delivery", things: "deliveries" },
+            Self::Discard => {
+                Words { verb: "discard", done: "discarded", thing: "delivery", things: "deliveries" }
+            }
         }
     }
 

@@ -47,7 +47,7 @@ async fn dead_letters_are_discarded_and_ended_deliveries_replayed() {
     insta::assert_snapshot!("dead_letters_list", scene.run(&["dead-letters", "list"]).told());
     assert_eq!(
         scene.run(&["dead-letters", "discard", "--target", "app", "--yes"]).good(),
-        "1 deliveries discarded\n"
+        "1 delivery discarded\n"
     );
     assert_eq!(count(&scene, "cancelled").await, 1);
     let again = scene.run(&["deliveries", "retry", &id, "app"]);
@@ -55,7 +55,7 @@ async fn dead_letters_are_discarded_and_ended_deliveries_replayed() {
     assert!(again.err.contains("`--again` delivers it once more"), "{}", again.err);
     let replayed =
         scene.run(&["replay", "--target", "app", "--since", "1h", "--type", "user.created", "--yes"]);
-    assert_eq!(replayed.good(), "1 deliveries replayed\n");
+    assert_eq!(replayed.good(), "1 delivery replayed\n");
     eventually("it is delivered", async || (count(&scene, "delivered").await == 1).then_some(())).await;
     assert_eq!(scene.receiver.requests()[1].header("relay-replay"), "true");
 }
@@ -155,8 +155,8 @@ async fn a_target_that_left_the_configuration_is_forgotten_once_it_is_wanted() {
 async fn a_subject_is_erased_once_it_is_wanted() {
     let scene = Scene::start(|_| Reply::status(200)).await;
     let id = scene.event("user.created", "delivered").await;
-    assert_eq!(scene.run(&["erase", SUBJECT, "--dry-run"]).good(), "1 events would be erased\n");
-    assert_eq!(scene.run(&["erase", SUBJECT, "--yes"]).good(), "1 events erased\n");
+    assert_eq!(scene.run(&["erase", SUBJECT, "--dry-run"]).good(), "1 event would be erased\n");
+    assert_eq!(scene.run(&["erase", SUBJECT, "--yes"]).good(), "1 event erased\n");
     let story = scene.run(&["events", "show", &id]).good();
     assert!(story.contains("the payload was erased"), "{story}");
 }
