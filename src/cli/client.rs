@@ -27,6 +27,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const TIMEOUT: Duration = Duration::from_secs(20);
 /// A stream says something at least every 15 s; two such silences and it is dead.
 pub const STREAM_SILENCE_MAX: Duration = Duration::from_secs(40);
+/// The longest answer that is read: above the largest payload that a relay takes (64 MiB), with its escapes as JSON.
+const ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// The same of an answer that is no success: a relay says it in a sentence, and who knows what else may answer there.
+const ERROR_BYTES_MAX: usize = 64 * 1024;
 
 /// Which relay to talk to.
 #[derive(Debug, Clone, clap::Args)]
@@ -164,7 +168,7 @@ impl Client {
     }
 
     /// The error of a request that got no answer.
-    pub fn unreachable(&self, why: reqwest::Error) -> ApiError {
+    fn unreachable(&self, why: reqwest::Error) -> ApiError {
         ApiError::unreachable(&self.base, self.token_from, why)
     }
 
@@ -194,7 +198,7 @@ impl Client {
             request = request.header("content-type", "application/json").body(body.to_string());
         }
         let response = self.send(request).await?;
-        let bytes = response.bytes().await.map_err(|why| self.unreachable(why))?;
+        let bytes = self.read(response).await?;
         if bytes.is_empty() {
             return Ok(Value::Null);
         }
@@ -207,6 +211,14 @@ impl Client {
     /// [`ApiError`], for any answer that is no success as well.
     pub async fn open(&self, path: &[&str], query: &Query) -> Result<Response, ApiError> {
         self.send(self.request(Method::GET, path, query)).await
+    }
+
+    /// The bytes of an answer that has an end.
+    ///
+    /// # Errors
+    /// [`ApiError`], where it breaks off.
+    pub async fn read(&self, response: Response) -> Result<Vec<u8>, ApiError> {
+        read(response, ANSWER_BYTES_MAX).await.map_err(|why| self.unreachable(why))
     }
 
     fn request(&self, method: Method, path: &[&str], query: &Query) -> RequestBuilder {
@@ -230,7 +242,20 @@ impl Client {
             return Ok(response);
         }
         let status = response.status();
-        let bytes = response.bytes().await.unwrap_or_default(); // the status alone says enough
+        let bytes = read(response, ERROR_BYTES_MAX).await.unwrap_or_default(); // the status alone says enough
         Err(problem::told(status, &bytes, &self.base, self.token_from))
     }
+}
+
+/// The first `bytes_max` bytes of an answer.
+async fn read(mut response: Response, bytes_max: usize) -> reqwest::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = response.chunk().await? {
+        let room = bytes_max - bytes.len();
+        bytes.extend_from_slice(&chunk[..chunk.len().min(room)]);
+        if chunk.len() >= room {
+            break;
+        }
+    }
+    Ok(bytes)
 }

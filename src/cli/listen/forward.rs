@@ -69,8 +69,7 @@ impl Forwarder {
             .and_then(|value| value.to_str().ok())
             .filter(|text| !text.starts_with("application/octet-stream"))
             .map(str::to_owned);
-        let unreachable = |why| client.unreachable(why);
-        let body = response.bytes().await.map_err(unreachable)?;
+        let body = client.read(response).await?;
         let at = Clock::system().now();
         let accepted_at = Timestamp::from_ms(i64::try_from(id.ms).unwrap_or(i64::MAX));
         let told = Told {

@@ -75,3 +75,24 @@ async fn a_token_is_never_repeated() {
         assert!(!ran.err.contains("s3cret") && !ran.out.contains("s3cret"), "{}", ran.err);
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_error_without_an_end_is_not_read_to_it() {
+    let scene = Scene::start(|_| Reply::status(200)).await;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let endless = std::thread::spawn(move || {
+        use std::io::{Read as _, Write as _};
+        let (mut stream, _) = listener.accept().unwrap();
+        let _head = stream.read(&mut [0; 4_096]).unwrap();
+        let mut sent = stream.write(b"HTTP/1.1 404 Not Found\r\n\r\n").unwrap();
+        while let Ok(more) = stream.write(&[b'x'; 64 * 1024]) {
+            sent += more;
+        }
+        sent
+    });
+    let ran = scene.run(&["targets", "list", "--url", &url]);
+    assert_eq!(ran.code, 69, "{}", ran.err);
+    assert!(ran.err.contains("is not the admin API of a relay"), "{}", ran.err);
+    assert!(endless.join().unwrap() < 32 * 1024 * 1024, "it hangs up");
+}
